@@ -1,0 +1,568 @@
+"""The formulas of a language model, fused: one pass forward, one hand-derived gradient.
+
+Each function has a twin of the same name in `reference.py`, composed from primitives as the paper
+prints it; the tests hold the two together, values and gradients. Read the twin for the formula,
+this file for how it is computed quickly. What `vjp` needs is worked out in the forward pass, and
+only where a gradient will be asked for.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minilm import kernels
+from minilm.tensor import Array, Tensor, from_op, needs_grad
+
+IGNORE_INDEX = -100  # a label that counts for nothing
+LOG2_E = math.log2(math.e)
+
+
+def softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """yᵢ = exp(xᵢ) / Σⱼ exp(xⱼ) along `axis`.
+
+    Shapes: (B, V) -> (B, V)
+    Gradient: dx = y (dy - Σ dy y); see docs/02-layers.md.
+    """
+    y = x.data - x.data.max(axis, keepdims=True)  # the shift cancels; without it exp overflows
+    np.exp(y, out=y)
+    y /= y.sum(axis, keepdims=True)
+
+    def vjp(dy: Array) -> Sequence[Array]:
+        dx = dy * y
+        dx -= y * dx.sum(axis, keepdims=True)
+        return (dx,)
+
+    return from_op(y, (x,), vjp)
+
+
+def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """yᵢ = xᵢ - ln Σⱼ exp(xⱼ) along `axis`.
+
+    Shapes: (B, V) -> (B, V)
+    Gradient: dx = dy - exp(y) Σ dy; see docs/02-layers.md.
+    """
+    y = x.data - x.data.max(axis, keepdims=True)
+    y -= np.log(np.exp(y).sum(axis, keepdims=True))
+
+    def vjp(dy: Array) -> Sequence[Array]:
+        return (dy - np.exp(y) * dy.sum(axis, keepdims=True),)
+
+    return from_op(y, (x,), vjp)
+
+
+def cross_entropy(
+    logits: Tensor,
+    labels: Array,
+    ignore_index: int = IGNORE_INDEX,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Tensor:
+    """L = -Σᵥ qᵥ ln pᵥ,  p = softmax(logits),  q = (1-ε) onehot(label) + ε/V.
+
+    Over the positions whose label is not `ignore_index`: their mean (zero where there are none),
+    their sum, or, with reduction "none", one number a position (zero at ignored ones).
+
+    Shapes: (B, T, V), (B, T)i -> ()
+    Gradient: dlogits = (p - q) dL; see docs/02-layers.md.
+    Raises: ValueError — shapes that do not belong together, an unknown reduction;
+        IndexError — a label outside 0..V-1.
+    Source: label smoothing from Szegedy et al. 2015, arXiv 1512.00567, section 7.
+    """
+    labels = np.asarray(labels)
+    z, kept = _check_labels(logits, labels, ignore_index, reduction)
+    rows = np.arange(len(z))
+    targets = np.where(kept, labels.reshape(-1), 0)
+    epsilon, vocab_size = label_smoothing, z.shape[-1]
+
+    shift = z.max(-1, initial=-np.inf) if z.size else np.zeros(len(z), z.dtype)
+    p = z - shift[:, None]
+    log_q = p[rows, targets]  # the target's logit, shifted
+    mean_logit = p.mean(-1) if epsilon else 0.0
+    p *= LOG2_E
+    np.exp2(p, out=p)
+    total = p @ np.ones(vocab_size, p.dtype)
+    losses = np.log(total) - (1 - epsilon) * log_q - epsilon * mean_logit
+    losses *= kept
+    count = max(1, np.count_nonzero(kept)) if reduction == "mean" else 1
+
+    def vjp(dy: Array) -> Sequence[Array]:
+        scale = (kept * (dy.reshape(-1) / count)).astype(z.dtype)
+        dz = p * (scale / total)[:, None]
+        dz[rows, targets] -= (1 - epsilon) * scale
+        if epsilon:
+            dz -= (epsilon / vocab_size) * scale[:, None]
+        return (dz.reshape(logits.shape),)
+
+    if reduction == "none":
+        return from_op(losses.reshape(labels.shape), (logits,), vjp)
+    return from_op(losses.sum() / count, (logits,), vjp)
+
+
+def _check_labels(
+    logits: Tensor, labels: Array, ignore_index: int, reduction: str
+) -> tuple[Array, Array]:
+    """Logits as (N, V), and which of the N labels count."""
+    if labels.dtype.kind not in "iu" or labels.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"cross_entropy: expected integer labels of shape {logits.shape[:-1]} for logits of "
+            f"shape {logits.shape}, got {labels.dtype} of shape {labels.shape}; "
+            "give one class index per position"
+        )
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(
+            f"cross_entropy: expected reduction 'mean', 'sum' or 'none', got {reduction!r}"
+        )
+    vocab_size = logits.shape[-1]
+    kept = labels.reshape(-1) != ignore_index
+    used = labels.reshape(-1)[kept]
+    if used.size and not (0 <= used.min() and used.max() < vocab_size):
+        raise IndexError(
+            f"cross_entropy: expected labels in 0..{vocab_size - 1} or {ignore_index}, got "
+            f"{used.min()}..{used.max()}; check the vocabulary size and the padding label"
+        )
+    return logits.data.reshape(-1, vocab_size), kept
+
+
+def relu(x: Tensor) -> Tensor:
+    """y = max(x, 0).
+
+    Shapes: (B, C) -> (B, C)
+    Gradient: dx = dy where x > 0, else 0.
+    """
+    y = np.maximum(x.data, 0)
+    return from_op(y, (x,), lambda dy: (dy * (y > 0),))
+
+
+def _sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x)) = (1 + tanh(x/2)) / 2, which cannot overflow."""
+    y = x * 0.5
+    np.tanh(y, out=y)
+    y += 1
+    y *= 0.5
+    return y
+
+
+def silu(x: Tensor) -> Tensor:
+    """y = x σ(x),  σ(x) = 1 / (1 + exp(-x)).
+
+    Shapes: (B, C) -> (B, C)
+    Gradient: dx = (σ + y (1 - σ)) dy.
+    Source: Elfwing et al. 2017, arXiv 1702.03118.
+    """
+    gate = _sigmoid(x.data)
+    y = x.data * gate
+    return from_op(y, (x,), lambda dy: (dy * (gate + y * (1 - gate)),))
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """y = silu(gate) up.
+
+    Shapes: (B, F), (B, F) -> (B, F)
+    Gradient: dup = silu(gate) dy,  dgate = silu'(gate) up dy.
+    Source: Shazeer 2020, arXiv 2002.05202, eq. 6.
+    """
+    y, opened, slope = (np.empty_like(gate.data) for _ in range(3))
+    for rows in kernels.row_blocks(gate.data):
+        g, u = gate.data[rows], up.data[rows]
+        s = _sigmoid(g)
+        np.multiply(g, s, out=opened[rows])
+        np.multiply(opened[rows], u, out=y[rows])
+        np.subtract(1, s, out=slope[rows])  # silu' = σ + silu (1 - σ)
+        slope[rows] *= opened[rows]
+        slope[rows] += s
+        slope[rows] *= u
+    return from_op(y, (gate, up), lambda dy: (dy * slope, dy * opened))
+
+
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    """y = x Φ(x),  Φ(x) = (1 + erf(x/√2)) / 2, the standard normal distribution function.
+
+    With approximate="tanh" (GPT-2's): Φ(x) ≈ (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2.
+
+    Shapes: (B, C) -> (B, C)
+    Gradient: dx = (Φ + x Φ') dy, and Φ + x Φ' is worked out on the way forward.
+    Raises: ValueError — `approximate` is neither "none" nor "tanh".
+    Source: Hendrycks & Gimpel 2016, arXiv 1606.08415, section 2.
+    """
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")
+    phi_and_slope = _phi_tanh if approximate == "tanh" else _phi_erf
+    recorded = needs_grad(x)
+    flat = np.ascontiguousarray(x.data).reshape(-1)
+    y = np.empty_like(flat)
+    derivative = np.empty_like(flat) if recorded else None
+    for block in kernels.row_blocks(flat):
+        phi, slope = phi_and_slope(flat[block], recorded)
+        np.multiply(flat[block], phi, out=y[block])
+        if derivative is not None:
+            slope *= flat[block]
+            np.add(slope, phi, out=derivative[block])
+    shape = x.shape
+    return from_op(y.reshape(shape), (x,), lambda dy: (dy * derivative.reshape(shape),))
+
+
+def _phi_tanh(x: Array, with_slope: bool) -> tuple[Array, Any]:
+    """Φ ≈ (1 + tanh u) / 2 and Φ' ≈ (1 - tanh² u) u' / 2 = 2 Φ (1 - Φ) u'."""
+    c = math.sqrt(2 / math.pi)
+    u = x * x
+    slope = u * (2 * 3 * c * 0.044715) if with_slope else None
+    u *= c * 0.044715
+    u += c
+    u *= x
+    phi = np.tanh(u, out=u)
+    phi += 1
+    phi *= 0.5
+    if slope is not None:
+        slope += 2 * c  # 2 u'
+        slope *= phi
+        slope *= 1 - phi
+    return phi, slope
+
+
+def _phi_erf(x: Array, with_slope: bool) -> tuple[Array, Any]:
+    """Φ, and Φ' = exp(-x²/2) / √(2π)."""
+    phi = kernels.erf(x * math.sqrt(0.5))
+    phi += 1
+    phi *= 0.5
+    slope = np.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi)) if with_slope else None
+    return phi, slope
+
+
+def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
+    """y = γ x̂ + β,  x̂ = (x - mean) / √(variance + ε), over the last axis.
+
+    Shapes: (B, T, C), (C), (C) -> (B, T, C)
+    Gradient: dx = (g - mean(g) - x̂ mean(g x̂)) / √(variance + ε) with g = γ dy;
+        dγ = Σ dy x̂, dβ = Σ dy; derived in docs/02-layers.md.
+    Source: Ba et al. 2016, arXiv 1607.06450, eq. 4.
+    """
+    width = x.shape[-1]
+    flat = x.data.reshape(-1, width)
+    mean_of = np.full(width, 1 / width, flat.dtype)  # a dot product with this is a row's mean
+    x_hat, y = np.empty_like(flat), np.empty_like(flat)
+    inverse = np.empty((len(flat), 1), flat.dtype)
+    for rows in kernels.row_blocks(flat):
+        centred = np.subtract(flat[rows], (flat[rows] @ mean_of)[:, None], out=x_hat[rows])
+        variance = np.vecdot(centred, centred) / width
+        inverse[rows, 0] = 1 / np.sqrt(variance + eps)
+        centred *= inverse[rows]
+        np.multiply(centred, gamma.data, out=y[rows])
+        y[rows] += beta.data
+
+    def vjp(dy: Array) -> Sequence[Array]:
+        dy = dy.reshape(-1, width)
+        dx = np.empty_like(flat)
+        dgamma = np.zeros_like(gamma.data)
+        for rows in kernels.row_blocks(flat):
+            g = np.multiply(dy[rows], gamma.data, out=dx[rows])
+            projection = x_hat[rows] * (np.vecdot(g, x_hat[rows]) / width)[:, None]
+            g -= (g @ mean_of)[:, None]
+            g -= projection
+            g *= inverse[rows]
+            np.multiply(dy[rows], x_hat[rows], out=projection)
+            dgamma += _column_sums(projection)
+        return dx.reshape(x.shape), dgamma, _column_sums(dy)
+
+    return from_op(y.reshape(x.shape), (x, gamma, beta), vjp)
+
+
+def rms_norm(x: Tensor, gamma: Tensor, eps: float = 1e-6) -> Tensor:
+    """y = γ x̂,  x̂ = x / √(mean(x²) + ε), over the last axis.
+
+    Shapes: (B, T, C), (C) -> (B, T, C)
+    Gradient: dx = (g - x̂ mean(g x̂)) / √(mean(x²) + ε) with g = γ dy;  dγ = Σ dy x̂.
+    Source: Zhang & Sennrich 2019, arXiv 1910.07467, eq. 4.
+    """
+    width = x.shape[-1]
+    flat = x.data.reshape(-1, width)
+    x_hat, y = np.empty_like(flat), np.empty_like(flat)
+    inverse = np.empty((len(flat), 1), flat.dtype)
+    for rows in kernels.row_blocks(flat):
+        inverse[rows, 0] = 1 / np.sqrt(np.vecdot(flat[rows], flat[rows]) / width + eps)
+        np.multiply(flat[rows], inverse[rows], out=x_hat[rows])
+        np.multiply(x_hat[rows], gamma.data, out=y[rows])
+
+    def vjp(dy: Array) -> Sequence[Array]:
+        dy = dy.reshape(-1, width)
+        dx = np.empty_like(flat)
+        dgamma = np.zeros_like(gamma.data)
+        for rows in kernels.row_blocks(flat):
+            g = np.multiply(dy[rows], gamma.data, out=dx[rows])
+            projection = x_hat[rows] * (np.vecdot(g, x_hat[rows]) / width)[:, None]
+            g -= projection
+            g *= inverse[rows]
+            np.multiply(dy[rows], x_hat[rows], out=projection)
+            dgamma += _column_sums(projection)
+        return dx.reshape(x.shape), dgamma
+
+    return from_op(y.reshape(x.shape), (x, gamma), vjp)
+
+
+def _column_sums(x: Array) -> Array:
+    """Σ over rows, as a product with ones: BLAS adds faster than NumPy's reduction."""
+    return np.ones(len(x), x.dtype) @ x
+
+
+def dropout(x: Tensor, p: float, rng: np.random.Generator) -> Tensor:
+    """y = x m / (1-p), each m being 0 with probability p, else 1; p = 0 gives x itself.
+
+    Gradient: dx = dy m / (1-p).
+    Raises: ValueError — p outside [0, 1).
+    Source: Srivastava et al. 2014, JMLR 15; scaled in training, not in use ("inverted").
+    """
+    if not 0 <= p < 1:
+        raise ValueError(f"dropout: expected 0 <= p < 1, got {p}; p is the share that is dropped")
+    if p == 0:
+        return x
+    mask = (rng.random(x.shape, np.float32) >= p) * x.dtype.type(1 / (1 - p))
+    return from_op(x.data * mask, (x,), lambda dy: (dy * mask,))
+
+
+def embedding(ids: Array, weight: Tensor) -> Tensor:
+    """y = weight[ids]: one row a token.
+
+    Shapes: (B, T)i, (V, C) -> (B, T, C)
+    Gradient: dweight[v] = Σ dy over the places where id v stands.
+    Raises: IndexError — an id outside 0..V-1.
+    """
+    ids = np.asarray(ids)
+    vocab_size, width = weight.shape
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"embedding: expected integer ids, got {ids.dtype}; tokenize the text first")
+    if ids.size and not (0 <= ids.min() and ids.max() < vocab_size):
+        raise IndexError(
+            f"embedding: expected ids in 0..{vocab_size - 1}, got {ids.min()}..{ids.max()}; "
+            "tokenizer and model must agree on the vocabulary size"
+        )
+
+    def vjp(dy: Array) -> Sequence[Array]:
+        dweight = np.zeros_like(weight.data)
+        if ids.size:  # bring equal ids together, then add up each run of them
+            order = np.argsort(ids, axis=None, kind="stable")
+            found, starts = np.unique(ids.reshape(-1)[order], return_index=True)
+            dweight[found] = np.add.reduceat(dy.reshape(-1, width)[order], starts)
+        return (dweight,)
+
+    return from_op(np.take(weight.data, ids, axis=0), (weight,), vjp)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y = x Wᵀ + b.
+
+    Shapes: (B, T, C), (F, C), (F) -> (B, T, F)
+    Gradient: dx = dy W,  dW = dyᵀ x,  db = Σ dy.
+    Raises: ValueError — x is not as wide as W's second axis.
+    """
+    out_features, in_features = weight.shape
+    if x.shape[-1] != in_features:
+        raise ValueError(
+            f"linear: expected x (..., {in_features}) for a weight of shape {weight.shape}, "
+            f"got {x.shape}; the layer's in_features must equal x's last axis"
+        )
+    flat = x.data.reshape(-1, in_features)
+    y = flat @ weight.data.T
+    if bias is not None:
+        y += bias.data
+
+    def vjp(dy: Array) -> Sequence[Array | None]:
+        dy = dy.reshape(-1, out_features)
+        dx = (dy @ weight.data).reshape(x.shape) if x.requires_grad else None
+        dweight = dy.T @ flat if weight.requires_grad else None
+        if bias is None:
+            return dx, dweight
+        return dx, dweight, _column_sums(dy)
+
+    parents = (x, weight) if bias is None else (x, weight, bias)
+    return from_op(y.reshape(*x.shape[:-1], out_features), parents, vjp)
+
+
+def rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:
+    """Turn each pair (xᵢ, xᵢ₊D/2) by the angle of its position: y = x R(θ).
+
+    Shapes: (B, H, T, 2D), (T, D)c, (T, D)c -> (B, H, T, 2D)
+    Gradient: dx = dy R(-θ): a rotation's inverse is its transpose.
+    Source: Su et al. 2021, arXiv 2104.09864, eq. 34. Differs: pairs are the two halves, as in
+        Llama, where the paper pairs neighbours; the two are one permutation of features apart.
+    """
+    half = x.shape[-1] // 2
+
+    def turn(x: Array, sin: Array) -> Array:
+        first, second = x[..., :half], x[..., half:]
+        y = np.empty_like(x)
+        np.subtract(first * cos, second * sin, out=y[..., :half])
+        np.add(second * cos, first * sin, out=y[..., half:])
+        return y
+
+    return from_op(turn(x.data, sin), (x,), lambda dy: (turn(dy, -sin),))
+
+
+QUERY_BLOCK = 64  # causal attention takes this many queries at a time and skips the keys after them
+SAFE_SCORE = 40.0  # 2^±40 times any sum of them is far from float32's limits
+
+
+class _Block(NamedTuple):
+    """What the gradient needs of one block of queries."""
+
+    queries: slice
+    keys: slice
+    weights: Array  # (B, H/G, G, queries, keys) unnormalised attention weights, after dropout
+    plain: Array  # the same before dropout
+    total: Array  # (B, H/G, G, queries, 1) their sums
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Array | None = None,
+    bias: Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> Tensor:
+    """y = P v,  P = softmax(scale q kᵀ + bias) over the keys that may be attended to.
+
+    `mask` is boolean, True = may attend, broadcastable to (B, H, T, S). With `causal`, query i
+    also sees only the keys up to i + S - T: the last query stands beside the last key. `scale` is
+    1/√D unless given. k and v may have fewer heads, each serving H / (their number) heads of q. A
+    query that may attend to nothing gives zeros.
+
+    Shapes: (B, H, T, D), (B, H, S, D), (B, H, S, D) -> (B, H, T, D)
+    Gradient: dv = Pᵀ dy;  dP = dy vᵀ;  dscores = P (dP - Σ P dP), where Σ P dP = Σ dy y;
+        dq = scale dscores k;  dk = scale dscoresᵀ q; derived in docs/03-attention.md.
+    Raises: ValueError — shapes that do not belong together, a mask that is not boolean, dropout
+        without an rng.
+    Source: Vaswani et al. 2017, arXiv 1706.03762, eq. 1; shared key heads from Ainslie et al.
+        2023, arXiv 2305.13245.
+    """
+    _check_attention(q, k, v, mask, dropout, rng)
+    batch, heads, length, width = q.shape
+    kv_heads, key_length = k.shape[1:3]
+    group = heads // max(1, kv_heads)
+    scale = 1 / math.sqrt(width) if scale is None else scale
+    # Scores are kept in units of log 2, since 2^x is quicker than e^x: the factor goes into q.
+    q5 = (q.data * (scale * LOG2_E)).reshape(batch, kv_heads, group, length, width)
+    k5, v5 = k.data[:, :, None], v.data[:, :, None]  # one key head meets its group by broadcasting
+    full = (batch, heads, length, key_length)
+    whole_mask = None if mask is None else np.broadcast_to(mask, full)
+    whole_bias = None if bias is None else np.broadcast_to(bias.data, full)
+    # Laid out as (B, T, H, D), so that joining the heads afterwards is free.
+    y = _heads_last(q5.shape, q.dtype)
+
+    def cut(array: Array, queries: slice, keys: slice) -> Array:
+        piece = array[:, :, queries, keys]
+        return piece.reshape(batch, kv_heads, group, *piece.shape[2:])
+
+    blocks: list[_Block] = []
+    step = QUERY_BLOCK if causal else max(1, length)
+    for start in range(0, length, step):
+        stop = min(start + step, length)
+        queries, keys = slice(start, stop), slice(0, key_length)
+        allowed = None if whole_mask is None else cut(whole_mask, queries, keys)
+        if causal:
+            keys = slice(0, max(0, key_length - length + stop))
+            visible = _causal_mask(stop - start, keys.stop)
+            allowed = visible if allowed is None else allowed[..., keys] & visible
+        scores = q5[..., queries, :] @ k5[..., keys, :].swapaxes(-1, -2)
+        if whole_bias is not None:
+            scores += cut(whole_bias, queries, keys) * LOG2_E
+        plain = _exp2_rows(scores, allowed)
+        total = (plain @ np.ones(plain.shape[-1], plain.dtype))[..., None]
+        total[total == 0] = 1  # a query that may attend to nothing: zeros, not 0/0
+        weights = plain
+        if dropout and rng is not None:
+            keep = rng.random(plain.shape, np.float32) >= dropout
+            weights = plain * (keep * plain.dtype.type(1 / (1 - dropout)))
+        out = np.matmul(weights, v5[..., keys, :], out=y[..., queries, :])
+        out /= total
+        blocks.append(_Block(queries, keys, weights, plain, total))
+
+    def vjp(dy: Array) -> Sequence[Array | None]:
+        dy5 = dy.reshape(q5.shape)
+        dq = _heads_last(q5.shape, q.dtype)
+        dk, dv = (_heads_last((batch, kv_heads, 1, key_length, width), q.dtype) for _ in range(2))
+        dk[...], dv[...] = 0, 0
+        dbias = None if bias is None else np.zeros(full, q.dtype)
+        for queries, keys, weights, plain, total in blocks:
+            dy_scaled = dy5[..., queries, :] / total  # carries the 1/total of P = weights / total
+            inner = np.vecdot(dy_scaled, y[..., queries, :])[..., None]  # Σ P dP / total
+            dv[..., keys, :] += _sum_group(weights.swapaxes(-1, -2) @ dy_scaled)
+            dscores = dy_scaled @ v5[..., keys, :].swapaxes(-1, -2)
+            if dropout:  # dP passes only where the weight was kept
+                dscores *= weights
+                dscores -= plain * inner
+            else:
+                dscores -= inner
+                dscores *= plain
+            np.matmul(dscores, k5[..., keys, :], out=dq[..., queries, :])
+            dk[..., keys, :] += _sum_group(dscores.swapaxes(-1, -2) @ q5[..., queries, :])
+            if dbias is not None:
+                dbias[:, :, queries, keys] = dscores.reshape(batch, heads, *dscores.shape[3:])
+        dq *= scale
+        dk *= 1 / LOG2_E  # q5 carries scale * log2(e)
+        gradients = (dq.reshape(q.shape), dk.reshape(k.shape), dv.reshape(v.shape))
+        return gradients if bias is None else (*gradients, dbias)
+
+    parents = (q, k, v) if bias is None else (q, k, v, bias)
+    return from_op(y.reshape(q.shape), parents, vjp)
+
+
+def _heads_last(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An empty (B, H/G, G, T, D) array that lies in memory as (B, T, H/G, G, D)."""
+    batch, kv_heads, group, length, width = shape
+    return np.empty((batch, length, kv_heads, group, width), dtype).transpose(0, 2, 3, 1, 4)
+
+
+def _sum_group(x: Array) -> Array:
+    """Add up what the heads that share one key head ask of it."""
+    return x if x.shape[2] == 1 else x.sum(2, keepdims=True)
+
+
+def _causal_mask(queries: int, keys: int) -> Array:
+    """(queries, keys) boolean: the last query sees every key, each one before it one key less."""
+    return np.arange(keys) <= np.arange(keys - queries, keys)[:, None]
+
+
+def _exp2_rows(scores: Array, allowed: Array | None) -> Array:
+    """2^(score - shift) where allowed, else 0, in place; softmax does not change with the shift.
+
+    subtle: only large scores need a shift, and whether there are any costs far less to ask than
+    each row's maximum costs to find.
+    """
+    if scores.size == 0 or (-SAFE_SCORE < scores.min() and scores.max() < SAFE_SCORE):
+        np.exp2(scores, out=scores)
+        if allowed is not None:
+            scores *= allowed
+        return scores
+    if allowed is not None:
+        np.copyto(scores, -np.inf, where=~allowed)
+    shift = scores.max(-1, keepdims=True)
+    shift[shift == -np.inf] = 0  # nothing allowed in this row: exp2(-inf) is the 0 we want
+    scores -= shift
+    return np.exp2(scores, out=scores)
+
+
+def _check_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Array | None, dropout: float, rng: Any
+) -> None:
+    if not (
+        q.ndim == k.ndim == v.ndim == 4
+        and k.shape == v.shape
+        and q.shape[0] == k.shape[0]
+        and q.shape[3] == k.shape[3]
+        and q.shape[1] % max(1, k.shape[1]) == 0
+    ):
+        raise ValueError(
+            "attention: expected q (B, H, T, D) and k, v (B, H or a divisor of H, S, D), got "
+            f"{q.shape}, {k.shape}, {v.shape}; split the heads before the sequence axis"
+        )
+    if mask is not None and mask.dtype != bool:
+        raise ValueError(
+            f"attention: expected a boolean mask, True = may attend, got {mask.dtype}; "
+            "write mask != 0, or pass additive scores as bias"
+        )
+    if dropout and rng is None:
+        raise ValueError("attention: expected an rng with dropout > 0, got None; pass a Generator")

@@ -1,0 +1,25 @@
+"""The check that every model's configuration goes through."""
+
+from dataclasses import fields
+from typing import Any
+
+
+def check_config(config: Any) -> None:
+    """Raises: ValueError — naming the field of a model configuration that cannot be right."""
+    name = type(config).__name__
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.type in (int, int | None) and value is not None:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(
+                    f"{name}: expected {field.name} to be a whole number >= 1, got {value!r}"
+                )
+    if config.d_model % config.n_heads:
+        raise ValueError(
+            f"{name}: expected n_heads to divide d_model, got d_model {config.d_model} and n_heads "
+            f"{config.n_heads}; choose d_model as a multiple of n_heads"
+        )
+    if not 0 <= config.dropout < 1:
+        raise ValueError(
+            f"{name}: expected 0 <= dropout < 1, got {config.dropout}; it is the share dropped"
+        )

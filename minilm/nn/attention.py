@@ -1,0 +1,121 @@
+"""Multi-head attention, and the cache that makes decoding one token cost one token."""
+
+from typing import Any
+
+import numpy as np
+
+from minilm import functional as F
+from minilm.nn.layers import Linear, RMSNorm, require_rng
+from minilm.nn.module import Module
+from minilm.nn.positions import Rotary
+from minilm.tensor import Array, Tensor, needs_grad, reshape, transpose
+
+
+class KeyValueCache:
+    """The keys and values of all earlier positions of one layer, in arrays made once.
+
+    Shapes: keys, values (B, H, max_len, D), of which the first `length` positions are filled.
+    """
+
+    def __init__(
+        self, batch: int, n_heads: int, max_len: int, head_width: int, dtype: Any = np.float32
+    ) -> None:
+        self.keys = np.empty((batch, n_heads, max_len, head_width), dtype)
+        self.values = np.empty_like(self.keys)
+        self.length = 0
+
+    def append(self, keys: Array, values: Array) -> tuple[Array, Array]:
+        """Add (B, H, T, D) of new positions; all positions so far, as views.
+
+        Raises: ValueError — the cache is full.
+        """
+        stop, max_len = self.length + keys.shape[2], self.keys.shape[2]
+        if stop > max_len:
+            raise ValueError(
+                f"KeyValueCache: expected at most {max_len} positions, got {stop}; "
+                "make the cache larger, or begin a new one with the latest tokens"
+            )
+        self.keys[:, :, self.length : stop] = keys
+        self.values[:, :, self.length : stop] = values
+        self.length = stop
+        return self.keys[:, :, :stop], self.values[:, :, :stop]
+
+
+class MultiHeadAttention(Module):
+    """MultiHead(x) = Concat(head₁ … head_H) W_out,  headᵢ = attention(x W_q, x W_k, x W_v)ᵢ.
+
+    With `n_kv_heads` < n_heads, groups of query heads share a key and value head. `rotary` turns
+    queries and keys by position; `qk_norm` brings each to unit root mean square first.
+
+    Shapes: (B, T, d_model) -> (B, T, d_model)
+    Source: Vaswani et al. 2017, section 3.2.2; Ainslie et al. 2023, arXiv 2305.13245 (groups);
+        Henry et al. 2020, arXiv 2010.04245 (normalised queries and keys).
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        n_kv_heads: int | None = None,
+        *,
+        rng: np.random.Generator,
+        bias: bool = True,
+        causal: bool = False,
+        dropout: float = 0.0,
+        rotary: Rotary | None = None,
+        qk_norm: bool = False,
+        std: float | None = None,
+        out_std: float | None = None,
+    ) -> None:
+        kv_heads = n_heads if n_kv_heads is None else n_kv_heads
+        if d_model % n_heads or n_heads % kv_heads:
+            raise ValueError(
+                f"MultiHeadAttention: expected n_heads to divide d_model and n_kv_heads to divide "
+                f"n_heads, got d_model {d_model}, n_heads {n_heads}, n_kv_heads {kv_heads}"
+            )
+        self.n_heads, self.n_kv_heads = n_heads, kv_heads
+        self.head_width = d_model // n_heads
+        self.causal, self.dropout, self.rotary = causal, dropout, rotary
+        kv_width = kv_heads * self.head_width
+        self.q = Linear(d_model, d_model, bias, rng=rng, std=std)
+        self.k = Linear(d_model, kv_width, bias, rng=rng, std=std)
+        self.v = Linear(d_model, kv_width, bias, rng=rng, std=std)
+        self.out = Linear(d_model, d_model, bias, rng=rng, std=out_std)
+        self.q_norm = RMSNorm(self.head_width) if qk_norm else None
+        self.k_norm = RMSNorm(self.head_width) if qk_norm else None
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        mask: Array | None = None,
+        bias: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> Tensor:
+        """Attend from x to `context` (x itself if None); with `cache`, to all that it holds too."""
+        context = x if context is None else context
+        q = self._split_heads(self.q(x), self.n_heads, self.q_norm)
+        k = self._split_heads(self.k(context), self.n_kv_heads, self.k_norm)
+        v = self._split_heads(self.v(context), self.n_kv_heads)
+        if self.rotary is not None:
+            start = 0 if cache is None else cache.length
+            q, k = self.rotary(q, start), self.rotary(k, start)
+        if cache is not None:
+            if needs_grad(k, v):
+                raise ValueError(
+                    "MultiHeadAttention: expected no gradients with a cache, got some recorded; "
+                    "decode inside `with no_grad():`"
+                )
+            k, v = map(Tensor, cache.append(k.data, v.data))
+        dropout = self.dropout if self.training else 0.0
+        rng = require_rng(rng) if dropout else None
+        y = F.attention(q, k, v, mask, bias, self.causal, dropout=dropout, rng=rng)
+        joined = reshape(transpose(y, (0, 2, 1, 3)), x.shape)  # (B, H, T, D) -> (B, T, C)
+        return self.out(joined)
+
+    def _split_heads(self, x: Tensor, heads: int, norm: RMSNorm | None = None) -> Tensor:
+        """(B, T, H D) -> (B, H, T, D), each head normalised on the way if there is a norm"""
+        batch, length, _ = x.shape
+        split = reshape(x, (batch, length, heads, self.head_width))
+        return transpose(split if norm is None else norm(split), (0, 2, 1, 3))
