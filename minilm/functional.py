@@ -70,7 +70,7 @@ def cross_entropy(
         IndexError — a label outside 0..V-1.
     Source: label smoothing from Szegedy et al. 2015, arXiv 1512.00567, section 7.
     """
-    labels = np.asarray(labels)
+    labels, shape = np.asarray(labels), logits.shape
     z, kept = _check_labels(logits, labels, ignore_index, reduction)
     rows = np.arange(len(z))
     targets = np.where(kept, labels.reshape(-1), 0)
@@ -88,12 +88,12 @@ def cross_entropy(
     count = max(1, np.count_nonzero(kept)) if reduction == "mean" else 1
 
     def vjp(dy: Array) -> Sequence[Array]:
-        scale = (kept * (dy.reshape(-1) / count)).astype(z.dtype)
+        scale = (kept * (dy.reshape(-1) / count)).astype(p.dtype)
         dz = p * (scale / total)[:, None]
         dz[rows, targets] -= (1 - epsilon) * scale
         if epsilon:
             dz -= (epsilon / vocab_size) * scale[:, None]
-        return (dz.reshape(logits.shape),)
+        return (dz.reshape(shape),)
 
     if reduction == "none":
         return from_op(losses.reshape(labels.shape), (logits,), vjp)
@@ -238,7 +238,7 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Ten
         dγ = Σ dy x̂, dβ = Σ dy; derived in docs/02-layers.md.
     Source: Ba et al. 2016, arXiv 1607.06450, eq. 4.
     """
-    width = x.shape[-1]
+    shape, width = x.shape, x.shape[-1]
     flat = x.data.reshape(-1, width)
     mean_of = np.full(width, 1 / width, flat.dtype)  # a dot product with this is a row's mean
     x_hat, y = np.empty_like(flat), np.empty_like(flat)
@@ -253,9 +253,9 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Ten
 
     def vjp(dy: Array) -> Sequence[Array]:
         dy = dy.reshape(-1, width)
-        dx = np.empty_like(flat)
+        dx = np.empty_like(x_hat)
         dgamma = np.zeros_like(gamma.data)
-        for rows in kernels.row_blocks(flat):
+        for rows in kernels.row_blocks(x_hat):
             g = np.multiply(dy[rows], gamma.data, out=dx[rows])
             projection = x_hat[rows] * (np.vecdot(g, x_hat[rows]) / width)[:, None]
             g -= (g @ mean_of)[:, None]
@@ -263,7 +263,7 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Ten
             g *= inverse[rows]
             np.multiply(dy[rows], x_hat[rows], out=projection)
             dgamma += _column_sums(projection)
-        return dx.reshape(x.shape), dgamma, _column_sums(dy)
+        return dx.reshape(shape), dgamma, _column_sums(dy)
 
     return from_op(y.reshape(x.shape), (x, gamma, beta), vjp)
 
@@ -275,7 +275,7 @@ def rms_norm(x: Tensor, gamma: Tensor, eps: float = 1e-6) -> Tensor:
     Gradient: dx = (g - x̂ mean(g x̂)) / √(mean(x²) + ε) with g = γ dy;  dγ = Σ dy x̂.
     Source: Zhang & Sennrich 2019, arXiv 1910.07467, eq. 4.
     """
-    width = x.shape[-1]
+    shape, width = x.shape, x.shape[-1]
     flat = x.data.reshape(-1, width)
     x_hat, y = np.empty_like(flat), np.empty_like(flat)
     inverse = np.empty((len(flat), 1), flat.dtype)
@@ -286,16 +286,16 @@ def rms_norm(x: Tensor, gamma: Tensor, eps: float = 1e-6) -> Tensor:
 
     def vjp(dy: Array) -> Sequence[Array]:
         dy = dy.reshape(-1, width)
-        dx = np.empty_like(flat)
+        dx = np.empty_like(x_hat)
         dgamma = np.zeros_like(gamma.data)
-        for rows in kernels.row_blocks(flat):
+        for rows in kernels.row_blocks(x_hat):
             g = np.multiply(dy[rows], gamma.data, out=dx[rows])
             projection = x_hat[rows] * (np.vecdot(g, x_hat[rows]) / width)[:, None]
             g -= projection
             g *= inverse[rows]
             np.multiply(dy[rows], x_hat[rows], out=projection)
             dgamma += _column_sums(projection)
-        return dx.reshape(x.shape), dgamma
+        return dx.reshape(shape), dgamma
 
     return from_op(y.reshape(x.shape), (x, gamma), vjp)
 
@@ -365,17 +365,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     y = flat @ weight.data.T
     if bias is not None:
         y += bias.data
+    shape, needs_dx = x.shape, x.requires_grad
 
     def vjp(dy: Array) -> Sequence[Array | None]:
         dy = dy.reshape(-1, out_features)
-        dx = (dy @ weight.data).reshape(x.shape) if x.requires_grad else None
+        dx = (dy @ weight.data).reshape(shape) if needs_dx else None
         dweight = dy.T @ flat if weight.requires_grad else None
         if bias is None:
             return dx, dweight
         return dx, dweight, _column_sums(dy)
 
     parents = (x, weight) if bias is None else (x, weight, bias)
-    return from_op(y.reshape(*x.shape[:-1], out_features), parents, vjp)
+    return from_op(y.reshape(*shape[:-1], out_features), parents, vjp)
 
 
 def rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:
@@ -441,6 +442,7 @@ def attention(
     _check_attention(q, k, v, mask, dropout, rng)
     batch, heads, length, width = q.shape
     kv_heads, key_length = k.shape[1:3]
+    dtype = q.dtype
     group = heads // max(1, kv_heads)
     scale = 1 / math.sqrt(width) if scale is None else scale
     # Scores are kept in units of log 2, since 2^x is quicker than e^x: the factor goes into q.
@@ -480,12 +482,14 @@ def attention(
         out /= total
         blocks.append(_Block(queries, keys, weights, plain, total))
 
+    shape, has_bias = q.shape, bias is not None
+
     def vjp(dy: Array) -> Sequence[Array | None]:
         dy5 = dy.reshape(q5.shape)
-        dq = _heads_last(q5.shape, q.dtype)
-        dk, dv = (_heads_last((batch, kv_heads, 1, key_length, width), q.dtype) for _ in range(2))
+        dq = _heads_last(q5.shape, dtype)
+        dk, dv = (_heads_last((batch, kv_heads, 1, key_length, width), dtype) for _ in range(2))
         dk[...], dv[...] = 0, 0
-        dbias = None if bias is None else np.zeros(full, q.dtype)
+        dbias = np.zeros(full, dtype) if has_bias else None
         for queries, keys, weights, plain, total in blocks:
             dy_scaled = dy5[..., queries, :] / total  # carries the 1/total of P = weights / total
             inner = np.vecdot(dy_scaled, y[..., queries, :])[..., None]  # Σ P dP / total
@@ -503,8 +507,8 @@ def attention(
                 dbias[:, :, queries, keys] = dscores.reshape(batch, heads, *dscores.shape[3:])
         dq *= scale
         dk *= 1 / LOG2_E  # q5 carries scale * log2(e)
-        gradients = (dq.reshape(q.shape), dk.reshape(k.shape), dv.reshape(v.shape))
-        return gradients if bias is None else (*gradients, dbias)
+        gradients = (dq.reshape(shape), dk[:, :, 0], dv[:, :, 0])
+        return (*gradients, dbias) if has_bias else gradients
 
     parents = (q, k, v) if bias is None else (q, k, v, bias)
     return from_op(y.reshape(q.shape), parents, vjp)

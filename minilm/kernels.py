@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 # glibc's names for the settings, from <malloc.h>.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
-BLOCK_BYTES = 256 * 1024  # a few arrays of this size fit in one core's second-level cache together
+BLOCK_BYTES = 512 * 1024  # a few arrays of this size fit in one core's second-level cache together
 
 
 def keep_memory_pages() -> bool:

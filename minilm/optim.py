@@ -17,7 +17,7 @@ from minilm.tensor import Array, Tensor
 
 Group = dict[str, Any]
 Schedule = Callable[[int], float]
-BLOCK = kernels.BLOCK_BYTES // 8  # numbers updated at a time: all the buffers' blocks stay cached
+BLOCK = kernels.BLOCK_BYTES // 4  # numbers updated at a time: several such blocks fit in the cache
 
 
 class Optimizer:
@@ -102,7 +102,7 @@ class Optimizer:
             lanes = [jobs[lane::workers] for lane in range(min(workers, len(jobs)))]
             kernels.run_parallel([partial(_run_all, lane) for lane in lanes])
         for p in self.parameters:
-            p._version += 1  # changed in place: a graph that still needs the old values must not run
+            p.version += 1  # changed in place: a graph that still needs the old values must not run
 
     def _ready(self, i: int) -> bool:
         """Bring parameter i's gradient into the flat buffer; False where it has none."""

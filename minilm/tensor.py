@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ContextDecorator
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,6 +42,15 @@ def grad_enabled() -> bool:
     return getattr(_mode, "enabled", True)
 
 
+class Parent(NamedTuple):
+    """What a node remembers of an operand: where its gradient goes, and what it then was."""
+
+    source: "Tensor | Node"
+    version: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
 class Tensor:
     """An array that remembers how it was made.
 
@@ -55,7 +64,7 @@ class Tensor:
     array([2., 4., 6.], dtype=float32)
     """
 
-    __slots__ = ("_data", "grad", "requires_grad", "_parents", "_vjp", "_serial", "_version")
+    __slots__ = ("_data", "grad", "requires_grad", "node", "version")
     __array_priority__ = 1000  # array * Tensor asks Tensor.__rmul__
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
@@ -69,10 +78,8 @@ class Tensor:
         self._data: Array = array
         self.grad: Array | None = None
         self.requires_grad = requires_grad
-        self._parents: tuple[tuple[Tensor, int], ...] | None = None
-        self._vjp: Vjp | None = None
-        self._serial = next(_serials)
-        self._version = 0
+        self.node: Node | None = None  # how it was made; a leaf has none
+        self.version = 0  # how often its data was changed in place
 
     @property
     def data(self) -> Array:
@@ -81,12 +88,17 @@ class Tensor:
     @data.setter
     def data(self, value: Array) -> None:
         self._data = value
-        self._version += 1  # `t.data += 1` comes here too; what is recorded must not be used
+        self._changed()  # `t.data += 1` comes here too; `t.data[0] = 1` cannot be seen
 
     def __setitem__(self, index: Any, value: Any) -> None:
         """`t[index] = value`: change the data in place, outside any gradient."""
         self._data[index] = value.data if isinstance(value, Tensor) else value
-        self._version += 1
+        self._changed()
+
+    def _changed(self) -> None:
+        self.version += 1
+        if self.node is not None:
+            self.node.version = self.version
 
     def __getitem__(self, index: Any) -> "Tensor":
         return getitem(self, index)
@@ -109,7 +121,7 @@ class Tensor:
 
     @property
     def is_leaf(self) -> bool:
-        return self._vjp is None
+        return self.node is None
 
     def __len__(self) -> int:
         return len(self._data)
@@ -208,19 +220,43 @@ class Tensor:
 # --- The tape -------------------------------------------------------------------------------
 
 
+class Node:
+    """How one result was made: its parents (leaves, nodes, None where no gradient goes) and vjp.
+
+    A node holds no data of its own, so an intermediate result is freed as soon as nobody needs
+    it: the vjp that does has captured the array.
+    """
+
+    __slots__ = ("serial", "version", "parents", "vjp")
+
+    def __init__(self, parents: "Sequence[Tensor]", vjp: Vjp) -> None:
+        self.serial = next(_serials)
+        self.version = 0
+        self.vjp = vjp
+        self.parents: tuple[Parent | None, ...] = tuple(
+            Parent(parent.node or parent, parent.version, parent.shape, parent.dtype)
+            if parent.requires_grad
+            else None
+            for parent in parents
+        )
+
+
 def from_op(data: Array, parents: Sequence[Tensor], vjp: Vjp) -> Tensor:
-    """The result of an op; remembers `parents` and `vjp` where one of them requires a gradient."""
+    """The result of an op; recorded with its parents and `vjp` where one requires a gradient."""
     result = Tensor(data)
-    if grad_enabled() and any(parent.requires_grad for parent in parents):
+    if needs_grad(*parents):
         result.requires_grad = True
-        result._parents = tuple((parent, parent._version) for parent in parents)
-        result._vjp = vjp
+        result.node = Node(parents, vjp)
     return result
 
 
 def needs_grad(*tensors: Tensor | None) -> bool:
     """Whether a result of these will be recorded: ops ask before they save anything."""
-    return grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if grad_enabled():
+        for tensor in tensors:
+            if tensor is not None and tensor.requires_grad:
+                return True
+    return False
 
 
 def walk(
@@ -231,7 +267,7 @@ def walk(
 ) -> None:
     """Walk the graph from `root` down and hand every leaf its gradient, piece by piece.
 
-    A tensor is always made after its parents, so taking nodes in descending order of their serial
+    A result is always made after its parents, so taking nodes in descending order of their serial
     number is reverse topological order: when a node's turn comes, all that depends on it has been
     walked and its gradient is complete. A node is freed as soon as it has been walked.
     """
@@ -240,34 +276,35 @@ def walk(
             "backward: expected a result that depends on a tensor with requires_grad=True, "
             "got one that does not; set requires_grad=True, or leave the no_grad block"
         )
-    if root.is_leaf:
-        accumulate(root, dy)
-        return
-    gradients = {root._serial: dy}
-    summed: set[int] = set()  # gradients that were added up here: ours to change in place
-    heap = [(-root._serial, root)]
+    if root.node is None:
+        return accumulate(root, dy)
+    gradients = {root.node: dy}
+    summed: set[Node] = set()  # their gradients were added up here: ours to change in place
+    heap = [(-root.node.serial, root.node)]
     while heap:
         _, node = heappop(heap)
-        assert node._vjp is not None and node._parents is not None
-        _check_versions(node)
-        parts = node._vjp(gradients.pop(node._serial))
-        for (parent, _), part in zip(node._parents, parts, strict=True):
-            if part is None or not parent.requires_grad:
+        for parent in node.parents:
+            if parent is not None and parent.source.version != parent.version:
+                raise _changed_in_place(parent)
+        parts = node.vjp(gradients.pop(node))
+        for parent, part in zip(node.parents, parts, strict=True):
+            if parent is None or part is None:
                 continue
-            part = unbroadcast(part, parent.shape).astype(parent.dtype, copy=False)
-            serial = parent._serial
-            if parent.is_leaf:
-                accumulate(parent, part)
-            elif serial not in gradients:
-                gradients[serial] = part
-                heappush(heap, (-serial, parent))
-            elif serial in summed:
-                gradients[serial] += part
+            source, _, shape, dtype = parent
+            if part.shape != shape or part.dtype != dtype:
+                part = unbroadcast(part, shape).astype(dtype, copy=False)
+            if isinstance(source, Tensor):
+                accumulate(source, part)
+            elif source not in gradients:
+                gradients[source] = part
+                heappush(heap, (-source.serial, source))
+            elif source in summed:
+                gradients[source] += part
             else:
-                gradients[serial] = gradients[serial] + part
-                summed.add(serial)
+                gradients[source] = gradients[source] + part
+                summed.add(source)
         if not retain_graph:
-            node._vjp, node._parents = _freed, ()
+            node.vjp, node.parents = _freed, ()
 
 
 def _freed(dy: Array) -> Sequence[Array | None]:
@@ -277,14 +314,12 @@ def _freed(dy: Array) -> Sequence[Array | None]:
     )
 
 
-def _check_versions(node: Tensor) -> None:
-    for parent, version in node._parents or ():
-        if parent._version != version:
-            raise ValueError(
-                f"backward: expected data as it was in the forward pass, but a tensor of shape "
-                f"{parent.shape} was changed in place {parent._version - version} time(s) since; "
-                "call backward before changing it, or change a copy"
-            )
+def _changed_in_place(parent: Parent) -> ValueError:
+    return ValueError(
+        "backward: expected data as it was in the forward pass, got a tensor of shape "
+        f"{parent.shape} that was changed in place since; "
+        "call backward before changing it, or change a copy"
+    )
 
 
 def _add_to_grad(leaf: Tensor, gradient: Array) -> None:
@@ -428,20 +463,22 @@ def matmul(a: Any, b: Any) -> Tensor:
     return from_op(y, (a, b), vjp)
 
 
-def _kept(array: Array, x: Array, axis: Any) -> Array:
-    """A reduced array with the reduced axes put back as size 1, to broadcast against x."""
+def _kept(array: Array, ndim: int, axis: Any) -> Array:
+    """A reduced array with the reduced axes put back as size 1."""
     if axis is None:
-        return array.reshape((1,) * x.ndim)
-    return np.expand_dims(array, tuple(np.atleast_1d(axis) % x.ndim)) if x.ndim else array
+        return array.reshape((1,) * ndim)
+    return np.expand_dims(array, tuple(np.atleast_1d(axis) % ndim))
 
 
 def sum(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     """y = Σ x over `axis`;  dx = dy, spread over the axis."""
     x = as_tensor(x)
-    y = np.sum(x.data, axis, keepdims=keepdims)
+    shape = x.shape
 
     def vjp(dy: Array) -> Sequence[Array]:
-        return (np.broadcast_to(dy if keepdims else _kept(dy, x.data, axis), x.shape),)
+        return (np.broadcast_to(dy if keepdims else _kept(dy, len(shape), axis), shape),)
+
+    y = np.sum(x.data, axis, keepdims=keepdims)
 
     return from_op(y, (x,), vjp)
 
@@ -459,7 +496,7 @@ def max(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     def vjp(dy: Array) -> Sequence[Array]:
         largest = x.data == y
         share = largest / largest.sum(axis, keepdims=True, dtype=dy.dtype)
-        return (share * (dy if keepdims else _kept(dy, x.data, axis)),)
+        return (share * (dy if keepdims else _kept(dy, x.ndim, axis)),)
 
     return from_op(y if keepdims else np.max(x.data, axis), (x,), vjp)
 
@@ -477,14 +514,29 @@ def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
     return from_op(x.data.transpose(axes), (x,), lambda dy: (dy.transpose(back),))
 
 
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, T, H D) -> (B, H, T, D): a view, as reshape and transpose in one step."""
+    batch, length, width = x.shape
+    y = x.data.reshape(batch, length, heads, width // heads).transpose(0, 2, 1, 3)
+    return from_op(y, (x,), lambda dy: (dy.transpose(0, 2, 1, 3).reshape(batch, length, width),))
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """(B, H, T, D) -> (B, T, H D): the inverse of split_heads."""
+    batch, heads, length, width = x.shape
+    y = x.data.transpose(0, 2, 1, 3).reshape(batch, length, heads * width)
+    split = (batch, length, heads, width)
+    return from_op(y, (x,), lambda dy: (dy.reshape(split).transpose(0, 2, 1, 3),))
+
+
 def getitem(x: Tensor, index: Any) -> Tensor:
     """y = x[index]; an element that was taken n times gets the sum of n gradients."""
-    y = x.data[index]
+    y, shape = x.data[index], x.shape
     pieces = index if isinstance(index, tuple) else (index,)
     fancy = any(isinstance(piece, (np.ndarray, list)) for piece in pieces)
 
     def vjp(dy: Array) -> Sequence[Array]:
-        dx = np.zeros_like(x.data)
+        dx = np.zeros(shape, dy.dtype)
         if fancy:
             np.add.at(dx, index, dy)
         else:

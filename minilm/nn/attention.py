@@ -8,7 +8,7 @@ from minilm import functional as F
 from minilm.nn.layers import Linear, RMSNorm, require_rng
 from minilm.nn.module import Module
 from minilm.nn.positions import Rotary
-from minilm.tensor import Array, Tensor, needs_grad, reshape, transpose
+from minilm.tensor import Array, Tensor, join_heads, needs_grad, split_heads
 
 
 class KeyValueCache:
@@ -95,9 +95,11 @@ class MultiHeadAttention(Module):
     ) -> Tensor:
         """Attend from x to `context` (x itself if None); with `cache`, to all that it holds too."""
         context = x if context is None else context
-        q = self._split_heads(self.q(x), self.n_heads, self.q_norm)
-        k = self._split_heads(self.k(context), self.n_kv_heads, self.k_norm)
-        v = self._split_heads(self.v(context), self.n_kv_heads)
+        q = split_heads(self.q(x), self.n_heads)  # (B, H, T, D)
+        k = split_heads(self.k(context), self.n_kv_heads)
+        v = split_heads(self.v(context), self.n_kv_heads)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
         if self.rotary is not None:
             start = 0 if cache is None else cache.length
             q, k = self.rotary(q, start), self.rotary(k, start)
@@ -111,11 +113,4 @@ class MultiHeadAttention(Module):
         dropout = self.dropout if self.training else 0.0
         rng = require_rng(rng) if dropout else None
         y = F.attention(q, k, v, mask, bias, self.causal, dropout=dropout, rng=rng)
-        joined = reshape(transpose(y, (0, 2, 1, 3)), x.shape)  # (B, H, T, D) -> (B, T, C)
-        return self.out(joined)
-
-    def _split_heads(self, x: Tensor, heads: int, norm: RMSNorm | None = None) -> Tensor:
-        """(B, T, H D) -> (B, H, T, D), each head normalised on the way if there is a norm"""
-        batch, length, _ = x.shape
-        split = reshape(x, (batch, length, heads, self.head_width))
-        return transpose(split if norm is None else norm(split), (0, 2, 1, 3))
+        return self.out(join_heads(y))

@@ -1,0 +1,1 @@
+"""One self-explaining file per model."""
