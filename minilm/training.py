@@ -1,68 +1,443 @@
-"""The training loop, once."""
+"""The training loop, once: accumulate, clip, update, evaluate, stop early, save, resume."""
 
-from collections.abc import Callable
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from minilm import kernels
+from minilm import checkpoint, kernels
 from minilm.nn import Module
-from minilm.optim import Optimizer, Optimizers, clip_grad_norm
-from minilm.tensor import Array, Tensor, walk
+from minilm.optim import (
+    AdamW,
+    Muon,
+    Optimizer,
+    Optimizers,
+    Schedule,
+    clip_grad_norm,
+    constant_schedule,
+    cosine_schedule,
+    decay_groups,
+    inverse_sqrt_schedule,
+    linear_schedule,
+)
+from minilm.tensor import Array, Tensor, no_grad, walk
+from minilm.tokenizers.base import replacing
 
 Batch = dict[str, Array]
+Record = dict[str, Any]
+OPTIMIZERS = ("adamw", "muon")
+SCHEDULES = ("cosine", "linear", "constant", "inverse_sqrt")
+CHECKPOINT, BEST, METRICS = "checkpoint.npz", "best.npz", "metrics.jsonl"
+
+
+# --- One step ---------------------------------------------------------------------------------
 
 
 def train_step(
     model: Any,
     optimizer: Optimizer | Optimizers,
-    batch: Batch,
+    batch: Batch | Sequence[Batch],
     max_grad_norm: float | None = None,
     workers: int | None = None,
 ) -> float:
-    """One whole step: zero, forward, backward, clip, update; the loss before the update."""
+    """One whole step: zero, forward, backward, clip, update. Returns the loss before the update.
+
+    `batch` holds the model's arguments, the first axis of each being the batch. Several batches
+    are accumulated: the gradient is that of the mean over all their targets, as if they were one.
+    The rows are dealt to `workers` threads (as many as there are cores, unless given), each of
+    which does its whole forward and backward pass with one-thread matrix products; the sum of
+    their gradients is the gradient of the whole. Equal numbers of workers give equal bits.
+
+    `model(**batch).loss` is a mean over `model.count_targets(batch)` targets; `model.rng` seeds
+    the threads' dropout.
+    """
+    batches = [batch] if isinstance(batch, dict) else batch
     workers = kernels.cores() if workers is None else workers
     with kernels.blas_threads(1):
         optimizer.zero_grad()
-        loss = accumulate_gradients(model, optimizer, [batch], workers)
+        loss = accumulate_gradients(model, optimizer, batches, workers)
         if max_grad_norm is not None:
             clip_grad_norm(optimizer.parameters, max_grad_norm)
         optimizer.step(workers)
     return loss
 
 
-def accumulate_gradients(model, optimizer, batches, workers):
-    shards = [shard for batch in batches for shard in split_batch(batch, workers)]
-    counts = [model.count_targets(shard) for shard in shards]
-    total = max(1, sum(counts))
-    results = kernels.run_parallel([partial(_shard_gradients, model, shard, count/total, None) for shard, count in zip(shards, counts)])
-    for p, buffer in optimizer.gradient_buffers():
-        parts = [g[id(p)] for _, g in results if id(p) in g]
-        if not parts: continue
-        if len(parts) > 1:
-            np.add(parts[0], parts[1], out=buffer)
-            for part in parts[2:]: buffer += part
-        else:
-            buffer[...] = parts[0]
-        p.grad = buffer
-    return sum(loss for loss, _ in results)
+def accumulate_gradients(
+    model: Any, optimizer: Optimizer | Optimizers, batches: Sequence[Batch], workers: int
+) -> float:
+    """Put the gradient of the batches' mean loss into the parameters' `.grad`; that loss."""
+    lanes: list[list[Batch]] = [[] for _ in range(workers)]
+    for batch in batches:
+        for lane, shard in zip(lanes, split_batch(batch, workers), strict=False):
+            lane.append(shard)
+    counts = [[model.count_targets(shard) for shard in lane] for lane in lanes]
+    total = max(1, sum(map(sum, counts)))
+    rngs = _spawn(model.rng, len(lanes))
+    jobs = [
+        partial(_lane_gradients, model, lane, [count / total for count in lane_counts], rng)
+        for lane, lane_counts, rng in zip(lanes, counts, rngs, strict=True)
+    ]
+    losses, gradients = zip(*kernels.run_parallel(jobs), strict=True)
+    for parameter, buffer in optimizer.gradient_buffers():
+        parts = [lane[parameter] for lane in gradients if parameter in lane]
+        if parts:
+            np.add(parts[0], parts[1] if len(parts) > 1 else 0, out=buffer)
+            for part in parts[2:]:
+                buffer += part
+            parameter.grad = buffer
+    return float(sum(losses))
 
 
-def split_batch(batch, workers):
-    rows = len(next(iter(batch.values())))
-    edges = np.linspace(0, rows, min(workers, rows) + 1).astype(int)
-    return [{k: v[a:b] for k, v in batch.items()} for a, b in zip(edges, edges[1:])]
+def split_batch(batch: Batch, workers: int) -> list[Batch]:
+    """The batch's rows in up to `workers` parts of nearly equal size."""
+    rows = {name: len(array) for name, array in batch.items()}
+    if len(set(rows.values())) != 1:
+        raise ValueError(
+            f"batch: expected arrays with equally many rows, got {rows}; the first axis of each "
+            "is the batch"
+        )
+    count = next(iter(rows.values()))
+    edges = np.linspace(0, count, max(1, min(workers, count)) + 1).astype(int)
+    return [
+        {name: array[start:stop] for name, array in batch.items()}
+        for start, stop in zip(edges, edges[1:], strict=False)
+    ]
 
 
-def _shard_gradients(model, shard, weight, rng):
-    gradients = {}
-    def accumulate(leaf, g):
-        key = id(leaf)
-        if key in gradients:
-            gradients[key] = gradients[key] + g
-        else:
-            gradients[key] = g
-    loss = model(**shard, rng=rng).loss
-    walk(loss, np.full(loss.shape, weight, loss.dtype), accumulate)
-    return loss.item() * weight, gradients
+def _spawn(
+    rng: np.random.Generator | None, count: int
+) -> list[np.random.Generator | None]:
+    """One generator for each lane, drawn from `rng`, so that saving rng's state saves them all."""
+    if rng is None:
+        return [None] * count
+    return [np.random.default_rng(seed) for seed in rng.integers(0, 2**63, count)]
+
+
+def _lane_gradients(
+    model: Any,
+    shards: Sequence[Batch],
+    weights: Sequence[float],
+    rng: np.random.Generator | None,
+) -> tuple[float, dict[Tensor, Array]]:
+    """Σ weight · loss over the shards, and its gradients, beside whatever other threads do."""
+    gradients: dict[Tensor, Array] = {}
+
+    def accumulate(leaf: Tensor, gradient: Array) -> None:
+        gradients[leaf] = gradients[leaf] + gradient if leaf in gradients else gradient
+
+    total = 0.0
+    for shard, weight in zip(shards, weights, strict=True):
+        loss = model(**shard, rng=rng).loss
+        walk(loss, np.full(loss.shape, weight, loss.dtype), accumulate)
+        total += loss.item() * weight
+    return total, gradients
+
+
+@no_grad()
+def _shard_loss(model: Any, shard: Batch) -> float:
+    count = model.count_targets(shard)
+    return model(**shard).loss.item() * count if count else 0.0
+
+
+def evaluate(model: Module, batches: Iterable[Batch], workers: int | None = None) -> float:
+    """The mean loss over all targets of all batches, without dropout.
+
+    Raises: ValueError — there is no target.
+    """
+    workers = kernels.cores() if workers is None else workers
+    mode, loss, targets = model.training, 0.0, 0
+    model.eval()
+    try:
+        with kernels.blas_threads(1):
+            for batch in batches:
+                targets += model.count_targets(batch)  # type: ignore[attr-defined]
+                jobs = [partial(_shard_loss, model, s) for s in split_batch(batch, workers)]
+                loss += sum(kernels.run_parallel(jobs))
+    finally:
+        model.train(mode)
+    if not targets:
+        raise ValueError("evaluate: expected at least one target, got none; give more text")
+    return loss / targets
+
+
+# --- The loop ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long, how often, with what.
+
+    The learning rate rises for `warmup_steps`, stays for the share `hold` of the steps (linear
+    schedule only), and falls to min_learning_rate by the `schedule`: cosine, linear, constant or
+    inverse_sqrt. The optimizer is adamw, or muon: Muon at muon_learning_rate for the matrices of
+    the blocks, AdamW for the rest. `workers` 0 means as many threads as there are cores.
+    """
+
+    max_steps: int = 1000
+    batch_size: int = 16
+    accumulation_steps: int = 1
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    min_learning_rate: float = 0.0
+    muon_learning_rate: float = 0.02
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    warmup_steps: int = 0
+    hold: float = 0.0
+    max_grad_norm: float = 1.0
+    log_interval: int = 10
+    eval_interval: int = 250
+    save_interval: int = 250
+    patience: int = 0  # stop after so many evaluations without a new best; 0 never stops
+    seed: int = 0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in {
+            **dict.fromkeys(("max_steps", "batch_size", "accumulation_steps"), 1),
+            **dict.fromkeys(("log_interval", "eval_interval", "save_interval"), 1),
+            **dict.fromkeys(("patience", "seed", "workers"), 0),
+        }.items():
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"TrainingConfig: expected {name} >= {least}, got {getattr(self, name)}"
+                )
+        if not self.max_grad_norm > 0:
+            raise ValueError(
+                f"TrainingConfig: expected max_grad_norm > 0, got {self.max_grad_norm}; "
+                "float('inf') never clips"
+            )
+        for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"TrainingConfig: expected {name} to be one of {', '.join(choices)}, "
+                    f"got {getattr(self, name)!r}"
+                )
+
+
+def build_optimizer(model: Module, config: TrainingConfig) -> Optimizer | Optimizers:
+    """The configuration's optimizer, holding the model's parameters."""
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    muon = config.optimizer == "muon"
+    hidden = [p for name, p in named.items() if muon and p.ndim == 2 and name.startswith("blocks.")]
+    chosen = set(map(id, hidden))
+    adamw = AdamW(
+        decay_groups([p for p in named.values() if id(p) not in chosen], config.weight_decay),
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+    )
+    if not hidden:
+        return adamw
+    return Optimizers(adamw, Muon(hidden, lr=config.muon_learning_rate))
+
+
+def build_schedule(config: TrainingConfig) -> Schedule:
+    """The configuration's schedule."""
+    steps, warmup = config.max_steps, config.warmup_steps
+    final = config.min_learning_rate / config.learning_rate
+    match config.schedule:
+        case "cosine":
+            return cosine_schedule(steps, warmup, final)
+        case "linear":
+            return linear_schedule(steps, warmup, final, config.hold)
+        case "inverse_sqrt":
+            return inverse_sqrt_schedule(max(1, warmup))
+    return constant_schedule(warmup)
+
+
+@dataclass
+class Progress:
+    """Where a run stands; saved with it."""
+
+    step: int = 0  # steps done
+    best_loss: float = math.inf
+    evaluations_since_best: int = 0
+    loss_sum: float = 0.0  # of the steps since the last record
+    steps_since_record: int = 0
+    stopped: bool = False
+
+
+@dataclass
+class Trainer:
+    """A run: a model, its optimizer, where batches come from, and a directory that keeps it.
+
+    `sample(rng, batch_size)` draws a training batch, all its randomness from `rng`;
+    `validation()` gives the batches of a whole evaluation. `schedule` maps a step to the factor of
+    the learning rate. Each record, a dict, goes to `metrics.jsonl` and to the `callbacks`.
+    """
+
+    model: Any
+    optimizer: Optimizer | Optimizers
+    sample: Callable[[np.random.Generator, int], Batch]
+    validation: Callable[[], Iterable[Batch]]
+    schedule: Schedule
+    config: TrainingConfig
+    directory: Path
+    callbacks: Sequence[Callable[[Record], None]] = ()
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.config.seed)
+        self.workers = self.config.workers or kernels.cores()
+        self.directory = Path(self.directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> list[Record]:
+        """Train to the end of the configuration, or until it stops early; all records so far.
+
+        `checkpoint.npz` is the run as it stands, `best.npz` the model with the lowest validation
+        loss. The last record is the final evaluation.
+        """
+        records = self._keep_records()
+        clock = _Clock()
+        while self.progress.step < self.config.max_steps and not self.progress.stopped:
+            record = self._step(clock)
+            if record is not None:
+                records.append(record)
+                with open(self.directory / METRICS, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(record) + "\n")
+                for callback in self.callbacks:
+                    callback(record)
+            if self.progress.step % self.config.save_interval == 0 or self._last():
+                self.save()
+        return records
+
+    def _last(self) -> bool:
+        return self.progress.stopped or self.progress.step == self.config.max_steps
+
+    def _step(self, clock: "_Clock") -> Record | None:
+        """Train one step, evaluate where it is time to; a record where one is due."""
+        config, progress = self.config, self.progress
+        count = config.accumulation_steps
+        batches = [self.sample(self.rng, config.batch_size) for _ in range(count)]
+        self.optimizer.set_lr_factor(self.schedule(progress.step))
+        loss = train_step(
+            self.model, self.optimizer, batches, config.max_grad_norm, self.workers
+        )
+        clock.tokens += sum(batch["input_ids"].size for batch in batches)
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"step {progress.step}: expected a finite loss, got {loss}; lower the learning "
+                f"rate, or lengthen the warm-up, and go on from {self.directory}"
+            )
+        progress.step += 1
+        progress.loss_sum += loss
+        progress.steps_since_record += 1
+        evaluating = progress.step % config.eval_interval == 0 or self._last()
+        if not evaluating and progress.step % config.log_interval:
+            return None
+        record: Record = {
+            "step": progress.step,
+            "train_loss": progress.loss_sum / progress.steps_since_record,
+            "learning_rate": self.optimizer.groups[0]["lr"] * self.optimizer.lr_factor,
+            "tokens_per_second": clock.lap(),
+        }
+        progress.loss_sum, progress.steps_since_record = 0.0, 0
+        if evaluating:
+            record["val_loss"] = self._evaluate()
+            clock.start()
+        return record
+
+    def _evaluate(self) -> float:
+        """Evaluate, keep the best model, decide on stopping."""
+        progress = self.progress
+        loss = evaluate(self.model, self.validation(), self.workers)
+        progress.evaluations_since_best += 1
+        if loss < progress.best_loss:
+            progress.best_loss, progress.evaluations_since_best = loss, 0
+            checkpoint.save(self.directory / BEST, self.model.state_dict(), {"step": progress.step})
+        patience = self.config.patience
+        progress.stopped = 0 < patience <= progress.evaluations_since_best
+        return loss
+
+    def save(self) -> None:
+        """Write the run as it stands to `checkpoint.npz`, atomically."""
+        rngs = {"data": self.rng.bit_generator.state}
+        if self.model.rng is not None:
+            rngs["model"] = self.model.rng.bit_generator.state
+        parts = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": asdict(self.progress),
+            "rngs": rngs,
+            "training": {"config": asdict(self.config), "workers": self.workers},
+        }
+        checkpoint.save(self.directory / CHECKPOINT, *checkpoint.pack(parts))
+
+    def resume(self) -> None:
+        """Go back to where `checkpoint.npz` was written; without one, to the beginning.
+
+        A resumed run ends with the same bits as one that was never stopped, on the same number of
+        worker threads, which the checkpoint keeps.
+        Raises: CheckpointError — a damaged file, or one of another model or configuration; the
+            run is as before then.
+        """
+        path = self.directory / CHECKPOINT
+        if not path.exists():
+            return
+        arrays, meta = checkpoint.load(path)
+        try:
+            model = checkpoint.unpack(arrays, meta, "model")
+            optimizer = checkpoint.unpack(arrays, meta, "optimizer")
+            progress = Progress(**meta["progress"])
+            rngs, workers = meta["rngs"], int(meta["training"]["workers"])
+            before = {name: array.copy() for name, array in self.model.state_dict().items()}
+            self.model.load_state_dict(model)
+            try:
+                self.optimizer.load_state_dict(optimizer)
+                self.rng.bit_generator.state = rngs["data"]
+                if self.model.rng is not None:
+                    self.model.rng.bit_generator.state = rngs["model"]
+            except (ValueError, KeyError, TypeError):
+                self.model.load_state_dict(before)
+                raise
+        except (ValueError, KeyError, TypeError) as error:
+            raise checkpoint.CheckpointError(
+                f"{path}: expected the state of this model and optimizer, got another one "
+                f"({error}); resume with the configuration that the run was started with"
+            ) from error
+        self.progress, self.workers = progress, workers
+
+    def _keep_records(self) -> list[Record]:
+        """The records up to the present step; later ones, of a run that was killed, are dropped."""
+        records = [r for r in read_records(self.directory) if r["step"] <= self.progress.step]
+        with replacing(self.directory / METRICS) as file:
+            file.write("".join(json.dumps(record) + "\n" for record in records).encode())
+        return records
+
+
+class _Clock:
+    """Tokens per second of training, evaluations not counted."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        self.begin, self.tokens = time.perf_counter(), 0
+
+    def lap(self) -> float:
+        """The rate since the last start or lap."""
+        rate = self.tokens / max(1e-9, time.perf_counter() - self.begin)
+        self.start()
+        return round(rate, 1)
+
+
+def read_records(directory: str | Path) -> list[Record]:
+    """The records in a run's `metrics.jsonl`, up to a half-written line; none without the file."""
+    path = Path(directory) / METRICS
+    records: list[Record] = []
+    if path.exists():
+        for line in path.read_bytes().splitlines():
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break  # killed while writing; what comes after the checkpoint is trained again
+    return records

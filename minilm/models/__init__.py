@@ -1,1 +1,32 @@
-"""One self-explaining file per model."""
+"""One self-explaining file per model, and the names that configurations know them by."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from minilm.models.causal import CausalLM
+from minilm.models.gpt import GPT, GPTConfig
+from minilm.models.llama import Llama, LlamaConfig
+
+MODELS: dict[str, tuple[type[Any], type[CausalLM]]] = {
+    "gpt": (GPTConfig, GPT),
+    "llama": (LlamaConfig, Llama),
+}
+
+
+def build_model(name: str, config: Mapping[str, Any], rng: np.random.Generator) -> CausalLM:
+    """A new model by the name of its family and the fields of its configuration.
+
+    Raises: ValueError — an unknown family, or a field that its configuration does not have.
+    """
+    if name not in MODELS:
+        raise ValueError(f"model: expected one of {', '.join(MODELS)}, got {name!r}")
+    config_class, model_class = MODELS[name]
+    unknown = set(config) - set(config_class.__dataclass_fields__)
+    if unknown:
+        raise ValueError(
+            f"{config_class.__name__}: expected fields of {sorted(config_class.__dataclass_fields__)}"
+            f", got {sorted(unknown)}"
+        )
+    return model_class(config_class(**config), rng)  # type: ignore[call-arg]

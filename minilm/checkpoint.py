@@ -1,0 +1,80 @@
+"""One file that holds everything a run needs to go on: written whole or not at all, and checked.
+
+The file is NumPy's `.npz` (a zip of arrays, each with a checksum) without pickle. One entry is
+JSON: the numbers and strings beside the arrays.
+"""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minilm.tensor import Array
+from minilm.tokenizers.base import replacing
+
+FORMAT = "minilm checkpoint 1"
+META = "meta.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, cut short, damaged, or something else."""
+
+
+def save(path: str | Path, arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> None:
+    """Write arrays and JSON-able `meta`; a crash at any moment leaves the old file or the new."""
+    text = json.dumps({"format": FORMAT, **meta}).encode()
+    with replacing(Path(path)) as file:
+        np.savez(file, **{META: np.frombuffer(text, np.uint8)}, **arrays)  # type: ignore[arg-type]
+
+
+def load(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays and the meta that `save` was given, read in full before anything is returned.
+
+    Raises: CheckpointError — no such file, a truncated, damaged or foreign one.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        meta = json.loads(arrays.pop(META).tobytes())
+        if meta["format"] != FORMAT:
+            raise ValueError(f"format {meta['format']!r}")
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: expected a checkpoint, got no such file; give the directory of a run"
+        ) from error
+    except (
+        *(OSError, ValueError, KeyError, TypeError, EOFError, AttributeError),
+        *(zipfile.BadZipFile, NotImplementedError, MemoryError, RecursionError),
+        *(SyntaxError, OverflowError, RuntimeError),
+    ) as error:
+        raise CheckpointError(
+            f"{path}: expected a file in the format {FORMAT!r}, got a damaged or foreign one "
+            f"({error}); use an older checkpoint or start the run anew"
+        ) from error
+    return arrays, meta
+
+
+def pack(parts: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Nested state -> (arrays named part/entry, everything else as meta[part][entry])."""
+    arrays = {
+        f"{part}/{name}": value
+        for part, state in parts.items()
+        for name, value in state.items()
+        if isinstance(value, np.ndarray)
+    }
+    meta = {
+        part: {name: value for name, value in state.items() if not isinstance(value, np.ndarray)}
+        for part, state in parts.items()
+    }
+    return arrays, meta
+
+
+def unpack(arrays: Mapping[str, Array], meta: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """One part of what `pack` made."""
+    prefix = f"{part}/"
+    own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+    return {**own, **meta.get(part, {})}
