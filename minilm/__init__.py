@@ -1,0 +1,36 @@
+"""Language models in pure NumPy: autograd, tokenizers, Transformers, training, decoding.
+
+The names below are all of the public surface; a name's room is read when it is first asked for,
+so that `import minilm` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+PUBLIC = {
+    "tensor": ("Tensor", "no_grad"),
+    "models": ("GPT", "GPTConfig", "Llama", "LlamaConfig"),
+    "models.ngram": ("NGram",),
+    "tokenizers": ("BPETokenizer", "CharTokenizer", "load_tokenizer"),
+    "optim": ("SGD", "Adam", "AdamW", "Muon", "Optimizers", "clip_grad_norm"),
+    "data": ("embedded_corpus", "open_tokens", "read_texts", "split", "write_tokens"),
+    "checkpoint": ("load_model",),
+    "training": ("Trainer", "TrainingConfig", "evaluate", "train_step"),
+    "generation": ("generate", "stream"),
+}
+ROOMS = ("functional", "nn", "models", "tokenizers", "objectives", "optim", "data", "metrics")
+
+__all__ = [*ROOMS, *(name for names in PUBLIC.values() for name in names)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ROOMS:
+        return import_module(f"minilm.{name}")
+    for room, names in PUBLIC.items():
+        if name in names:
+            return getattr(import_module(f"minilm.{room}"), name)
+    raise AttributeError(f"module 'minilm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

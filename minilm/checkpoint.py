@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from minilm.models import CausalLM, build_model
 from minilm.tensor import Array
 from minilm.tokenizers.base import replacing
 
 FORMAT = "minilm checkpoint 1"
 META = "meta.json"
+CHECKPOINT, BEST, CONFIG = "checkpoint.npz", "best.npz", "config.json"
 
 
 class CheckpointError(ValueError):
@@ -56,6 +58,44 @@ def load(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
             f"({error}); use an older checkpoint or start the run anew"
         ) from error
     return arrays, meta
+
+
+def write_config(directory: str | Path, config: Mapping[str, Any]) -> None:
+    """Write a run's `config.json`, atomically."""
+    with replacing(Path(directory) / CONFIG) as file:
+        file.write(json.dumps(config, indent=2).encode())
+
+
+def read_config(directory: str | Path) -> dict[str, Any]:
+    """A run's `config.json`.
+
+    Raises: CheckpointError — no such file, or not a run's.
+    """
+    path = Path(directory) / CONFIG
+    try:
+        config = json.loads(path.read_bytes())
+        if not isinstance(config["model"], str) or not isinstance(config["model_config"], dict):
+            raise ValueError("no model in it")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: expected the configuration of a run, got {error!r}; give a directory that a "
+            "training script left behind"
+        ) from error
+    return config
+
+
+def load_model(directory: str | Path) -> CausalLM:
+    """The model of a run with its best weights, in evaluation mode.
+
+    Raises: CheckpointError — no such run, or damaged files; ValueError — weights that are not
+        the configuration's.
+    """
+    config = read_config(directory)
+    model = build_model(config["model"], config["model_config"], np.random.default_rng(0))
+    weights, _ = load(Path(directory) / BEST)
+    model.load_state_dict(weights)
+    model.eval()
+    return model
 
 
 def pack(parts: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Array], dict[str, Any]]:

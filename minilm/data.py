@@ -153,7 +153,7 @@ def open_tokens(path: str | Path) -> np.memmap:
     """
     try:
         tokens = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, TypeError, OverflowError) as error:
+    except Exception as error:  # NumPy reads a damaged header as Python: any error may come of it
         raise TokenFileError(
             f"{path}: expected a token file, got {error}; write it anew with write_tokens"
         ) from error

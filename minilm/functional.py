@@ -74,7 +74,7 @@ def cross_entropy(
     z, kept = _check_labels(logits, labels, ignore_index, reduction)
     rows = np.arange(len(z))
     targets = np.where(kept, labels.reshape(-1), 0)
-    epsilon, vocab_size = label_smoothing, z.shape[-1]
+    epsilon, vocab_size = float(label_smoothing), z.shape[-1]
 
     shift = z.max(-1, initial=-np.inf) if z.size else np.zeros(len(z), z.dtype)
     p = z - shift[:, None]
@@ -84,8 +84,8 @@ def cross_entropy(
     np.exp2(p, out=p)
     total = p @ np.ones(vocab_size, p.dtype)
     losses = np.log(total) - (1 - epsilon) * log_q - epsilon * mean_logit
-    losses *= kept
-    count = max(1, np.count_nonzero(kept)) if reduction == "mean" else 1
+    losses = np.where(kept, losses, 0)
+    count = max(1, int(np.count_nonzero(kept))) if reduction == "mean" else 1
 
     def vjp(dy: Array) -> Sequence[Array]:
         scale = (kept * (dy.reshape(-1) / count)).astype(p.dtype)
@@ -137,7 +137,7 @@ def relu(x: Tensor) -> Tensor:
 
 def _sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)) = (1 + tanh(x/2)) / 2, which cannot overflow."""
-    y = x * 0.5
+    y = np.asarray(x * 0.5)
     np.tanh(y, out=y)
     y += 1
     y *= 0.5
@@ -161,8 +161,14 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 
     Shapes: (B, F), (B, F) -> (B, F)
     Gradient: dup = silu(gate) dy,  dgate = silu'(gate) up dy.
+    Raises: ValueError — gate and up have different shapes.
     Source: Shazeer 2020, arXiv 2002.05202, eq. 6.
     """
+    if gate.shape != up.shape:
+        raise ValueError(
+            f"swiglu: expected gate and up of one shape, got {gate.shape} and {up.shape}; "
+            "give both projections the same width"
+        )
     y, opened, slope = (np.empty_like(gate.data) for _ in range(3))
     for rows in kernels.row_blocks(gate.data):
         g, u = gate.data[rows], up.data[rows]
@@ -308,6 +314,7 @@ def _column_sums(x: Array) -> Array:
 def dropout(x: Tensor, p: float, rng: np.random.Generator) -> Tensor:
     """y = x m / (1-p), each m being 0 with probability p, else 1; p = 0 gives x itself.
 
+    Shapes: (B, C) -> (B, C)
     Gradient: dx = dy m / (1-p).
     Raises: ValueError — p outside [0, 1).
     Source: Srivastava et al. 2014, JMLR 15; scaled in training, not in use ("inverted").
@@ -439,12 +446,12 @@ def attention(
     Source: Vaswani et al. 2017, arXiv 1706.03762, eq. 1; shared key heads from Ainslie et al.
         2023, arXiv 2305.13245.
     """
-    _check_attention(q, k, v, mask, dropout, rng)
+    _check_attention(q, k, v, mask, bias, dropout, rng)
     batch, heads, length, width = q.shape
     kv_heads, key_length = k.shape[1:3]
     dtype = q.dtype
     group = heads // max(1, kv_heads)
-    scale = 1 / math.sqrt(width) if scale is None else scale
+    scale = 1 / math.sqrt(width) if scale is None else float(scale)
     # Scores are kept in units of log 2, since 2^x is quicker than e^x: the factor goes into q.
     q5 = (q.data * (scale * LOG2_E)).reshape(batch, kv_heads, group, length, width)
     k5, v5 = k.data[:, :, None], v.data[:, :, None]  # one key head meets its group by broadcasting
@@ -550,7 +557,13 @@ def _exp2_rows(scores: Array, allowed: Array | None) -> Array:
 
 
 def _check_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Array | None, dropout: float, rng: Any
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Array | None,
+    bias: Tensor | None,
+    dropout: float,
+    rng: Any,
 ) -> None:
     if not (
         q.ndim == k.ndim == v.ndim == 4
@@ -568,5 +581,19 @@ def _check_attention(
             f"attention: expected a boolean mask, True = may attend, got {mask.dtype}; "
             "write mask != 0, or pass additive scores as bias"
         )
+    full = (*q.shape[:3], k.shape[2])
+    for name, extra in (("mask", mask), ("bias", bias)):
+        if extra is not None and not _broadcasts(extra.shape, full):
+            raise ValueError(
+                f"attention: expected a {name} that broadcasts to (B, H, T, S) = {full}, got "
+                f"{extra.shape}; put size 1 where it is the same for all"
+            )
     if dropout and rng is None:
         raise ValueError("attention: expected an rng with dropout > 0, got None; pass a Generator")
+
+
+def _broadcasts(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
+    """Whether an array of `shape` can be stretched to `full`."""
+    if len(shape) > len(full):
+        return False
+    return all(size in (1, whole) for size, whole in zip(shape[::-1], full[::-1], strict=False))

@@ -139,9 +139,10 @@ def _erf_coefficients(dtype: np.dtype[Any]) -> tuple[float, list[float]]:
 
 
 def erf(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """erf(x) = 2/√π ∫₀ˣ exp(-t²) dt for arrays, which NumPy lacks; absolute error 2 ulp of 1.
+    """erf(x) = 2/√π ∫₀ˣ exp(-t²) dt for arrays, which NumPy lacks.
 
-    Clenshaw's recurrence bₖ = cₖ + 2u bₖ₊₁ - bₖ₊₂ sums the Chebyshev series without cancellation.
+    Clenshaw's recurrence bₖ = cₖ + 2u bₖ₊₁ - bₖ₊₂ sums the Chebyshev series without cancellation:
+    the absolute error is below 3e-7 in float32, 1e-14 in float64.
     """
     limit, coefficients = _erf_coefficients(x.dtype)
     x = np.clip(x, -limit, limit)

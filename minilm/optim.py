@@ -90,7 +90,6 @@ class Optimizer:
 
         Raises: ValueError — a parameter's array was replaced since the optimizer took hold of it.
         """
-        self.steps += 1
         jobs: list[Callable[[], None]] = []
         index = 0
         for group in self.groups:
@@ -98,6 +97,7 @@ class Optimizer:
             index = chosen.stop
             ready = [i for i in chosen if self._ready(i)]
             jobs += self._jobs(group, ready)
+        self.steps += 1
         if jobs:
             lanes = [jobs[lane::workers] for lane in range(min(workers, len(jobs)))]
             kernels.run_parallel([partial(_run_all, lane) for lane in lanes])
@@ -143,16 +143,22 @@ class Optimizer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises: ValueError — entries of other names or shapes; nothing is changed then."""
-        expected = {"steps", "lr_factor", *self.state}
-        wrong = [n for n in self.state if n in state and state[n].shape != self.data.shape]
-        if set(state) != expected or wrong:
-            raise ValueError(
-                f"{type(self).__name__}: expected state {sorted(expected)} of {self.data.size} "
-                f"numbers, got {sorted(state)}; resume with the configuration it was saved with"
-            )
+        self.check_state(state)
         self.steps, self.lr_factor = int(state["steps"]), float(state["lr_factor"])
         for name, array in self.state.items():
             array[...] = state[name]
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Raises: ValueError — what load_state_dict would not take."""
+        expected = {"steps", "lr_factor", *self.state}
+        shapes = {name: np.shape(state[name]) for name in sorted(state)}
+        wrong = [n for n in self.state if n in shapes and shapes[n] != self.data.shape]
+        if set(state) != expected or wrong:
+            raise ValueError(
+                f"{type(self).__name__}: expected state {sorted(expected)} of {self.data.size} "
+                f"numbers, got shapes {shapes}; "
+                "resume with the configuration it was saved with"
+            )
 
 
 def _run_all(jobs: Sequence[Callable[[], None]]) -> None:
@@ -312,7 +318,7 @@ def orthogonalize(x: Array, steps: int = 5) -> Array:
 
 
 class Optimizers:
-    """Several optimizers as one, each with its own parameters: Muon for matrices, AdamW for the rest."""
+    """Several optimizers as one, each with its own parameters: Muon's matrices, AdamW's rest."""
 
     def __init__(self, *optimizers: Optimizer) -> None:
         self.optimizers = optimizers
@@ -353,10 +359,20 @@ class Optimizers:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for i, optimizer in enumerate(self.optimizers):
-            prefix = f"{i}."
-            own = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
-            optimizer.load_state_dict(own)
+        """Raises: ValueError — entries of other names or shapes; nothing is changed then."""
+        parts: list[dict[str, Any]] = [{} for _ in self.optimizers]
+        for key, value in state.items():
+            number, _, name = key.partition(".")
+            if number not in map(str, range(len(parts))):
+                raise ValueError(
+                    f"Optimizers: expected entries 0. to {len(parts) - 1}., got {key!r}; "
+                    "resume with the configuration it was saved with"
+                )
+            parts[int(number)][name] = value
+        for optimizer, part in zip(self.optimizers, parts, strict=True):
+            optimizer.check_state(part)
+        for optimizer, part in zip(self.optimizers, parts, strict=True):
+            optimizer.load_state_dict(part)
 
 
 def decay_groups(parameters: Iterable[Tensor], weight_decay: float) -> list[Group]:

@@ -30,16 +30,15 @@ class no_grad(ContextDecorator):
     """Inside `with no_grad():` (or a function it decorates) results are not recorded."""
 
     def __enter__(self) -> None:
-        self._before = grad_enabled()
-        _mode.enabled = False
+        _mode.depth = getattr(_mode, "depth", 0) + 1
 
     def __exit__(self, *exception: object) -> None:
-        _mode.enabled = self._before
+        _mode.depth -= 1
 
 
 def grad_enabled() -> bool:
     """Whether results are recorded in this thread."""
-    return getattr(_mode, "enabled", True)
+    return getattr(_mode, "depth", 0) == 0
 
 
 class Parent(NamedTuple):
@@ -283,10 +282,13 @@ def walk(
     heap = [(-root.node.serial, root.node)]
     while heap:
         _, node = heappop(heap)
+        dy = gradients.pop(node)
+        if node.version:  # the result itself was changed: its vjp may have captured that array
+            raise _changed_in_place(dy.shape)
         for parent in node.parents:
             if parent is not None and parent.source.version != parent.version:
-                raise _changed_in_place(parent)
-        parts = node.vjp(gradients.pop(node))
+                raise _changed_in_place(parent.shape)
+        parts = node.vjp(dy)
         for parent, part in zip(node.parents, parts, strict=True):
             if parent is None or part is None:
                 continue
@@ -314,17 +316,17 @@ def _freed(dy: Array) -> Sequence[Array | None]:
     )
 
 
-def _changed_in_place(parent: Parent) -> ValueError:
+def _changed_in_place(shape: tuple[int, ...]) -> ValueError:
     return ValueError(
         "backward: expected data as it was in the forward pass, got a tensor of shape "
-        f"{parent.shape} that was changed in place since; "
+        f"{shape} that was changed in place since; "
         "call backward before changing it, or change a copy"
     )
 
 
 def _add_to_grad(leaf: Tensor, gradient: Array) -> None:
     if leaf.grad is None:
-        leaf.grad = gradient.copy()  # `gradient` may be shared with another leaf
+        leaf.grad = np.array(gradient, order="C")  # a copy: another leaf may share `gradient`
     else:
         leaf.grad += gradient
 
@@ -345,7 +347,7 @@ def as_tensor(value: Any, like: Any = None) -> Tensor:
     """`value` itself if it is a Tensor; a bare number takes the dtype of the operand `like`."""
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, (int, float)) and isinstance(like, Tensor):
+    if isinstance(value, (int, float, np.number)) and isinstance(like, Tensor):
         return Tensor(np.asarray(value, like.dtype))
     return Tensor(value)
 
@@ -395,7 +397,7 @@ def neg(x: Tensor) -> Tensor:
 
 def power(x: Tensor, exponent: float) -> Tensor:
     """y = xᵖ for a number p;  dx = p xᵖ⁻¹ dy"""
-    x = as_tensor(x)
+    x, exponent = as_tensor(x), float(exponent)  # a np.float64 would promote float32
     y = x.data**exponent
     return from_op(y, (x,), lambda dy: (dy * exponent * x.data ** (exponent - 1),))
 
@@ -449,12 +451,12 @@ def matmul(a: Any, b: Any) -> Tensor:
     Shapes: (..., M, K), (..., K, N) -> (..., M, N); a vector counts as one row or one column.
     """
     a, b = as_tensor(a), as_tensor(b)
-    if a.ndim == 1:
-        product = matmul(reshape(a, (1, -1)), b)
-        return reshape(product, product.shape[:-2] + product.shape[-1:])
     if b.ndim == 1:
         product = matmul(a, reshape(b, (-1, 1)))
         return reshape(product, product.shape[:-1])
+    if a.ndim == 1:
+        product = matmul(reshape(a, (1, -1)), b)
+        return reshape(product, product.shape[:-2] + product.shape[-1:])
     a, b, y = _binary(np.matmul, a, b)
 
     def vjp(dy: Array) -> Sequence[Array]:
@@ -533,7 +535,8 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     """y = x[index]; an element that was taken n times gets the sum of n gradients."""
     y, shape = x.data[index], x.shape
     pieces = index if isinstance(index, tuple) else (index,)
-    fancy = any(isinstance(piece, (np.ndarray, list)) for piece in pieces)
+    basic = (int, np.integer, slice, type(None), type(...))
+    fancy = not all(isinstance(piece, basic) for piece in pieces)  # may take an element twice
 
     def vjp(dy: Array) -> Sequence[Array]:
         dx = np.zeros(shape, dy.dtype)

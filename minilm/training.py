@@ -33,7 +33,7 @@ Batch = dict[str, Array]
 Record = dict[str, Any]
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear", "constant", "inverse_sqrt")
-CHECKPOINT, BEST, METRICS = "checkpoint.npz", "best.npz", "metrics.jsonl"
+METRICS = "metrics.jsonl"
 
 
 # --- One step ---------------------------------------------------------------------------------
@@ -210,11 +210,9 @@ class TrainingConfig:
                 raise ValueError(
                     f"TrainingConfig: expected {name} >= {least}, got {getattr(self, name)}"
                 )
-        if not self.max_grad_norm > 0:
-            raise ValueError(
-                f"TrainingConfig: expected max_grad_norm > 0, got {self.max_grad_norm}; "
-                "float('inf') never clips"
-            )
+        for name in ("learning_rate", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"TrainingConfig: expected {name} > 0, got {getattr(self, name)}")
         for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -289,6 +287,8 @@ class Trainer:
         self.workers = self.config.workers or kernels.cores()
         self.directory = Path(self.directory)
         self.directory.mkdir(parents=True, exist_ok=True)
+        for left_over in self.directory.glob(".*.tmp"):  # of a writer that was killed
+            left_over.unlink()
 
     def run(self) -> list[Record]:
         """Train to the end of the configuration, or until it stops early; all records so far.
@@ -353,7 +353,7 @@ class Trainer:
         progress.evaluations_since_best += 1
         if loss < progress.best_loss:
             progress.best_loss, progress.evaluations_since_best = loss, 0
-            checkpoint.save(self.directory / BEST, self.model.state_dict(), {"step": progress.step})
+            checkpoint.save(self.directory / checkpoint.BEST, self.model.state_dict(), {"step": progress.step})
         patience = self.config.patience
         progress.stopped = 0 < patience <= progress.evaluations_since_best
         return loss
@@ -370,7 +370,7 @@ class Trainer:
             "rngs": rngs,
             "training": {"config": asdict(self.config), "workers": self.workers},
         }
-        checkpoint.save(self.directory / CHECKPOINT, *checkpoint.pack(parts))
+        checkpoint.save(self.directory / checkpoint.CHECKPOINT, *checkpoint.pack(parts))
 
     def resume(self) -> None:
         """Go back to where `checkpoint.npz` was written; without one, to the beginning.
@@ -380,7 +380,7 @@ class Trainer:
         Raises: CheckpointError — a damaged file, or one of another model or configuration; the
             run is as before then.
         """
-        path = self.directory / CHECKPOINT
+        path = self.directory / checkpoint.CHECKPOINT
         if not path.exists():
             return
         arrays, meta = checkpoint.load(path)

@@ -9,11 +9,11 @@ def check_config(config: Any) -> None:
     name = type(config).__name__
     for field in fields(config):
         value = getattr(config, field.name)
-        if field.type in (int, int | None) and value is not None:
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(
-                    f"{name}: expected {field.name} to be a whole number >= 1, got {value!r}"
-                )
+        whole = field.type is int or (field.type == int | None and value is not None)
+        if whole and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError(
+                f"{name}: expected {field.name} to be a whole number >= 1, got {value!r}"
+            )
     if config.d_model % config.n_heads:
         raise ValueError(
             f"{name}: expected n_heads to divide d_model, got d_model {config.d_model} and n_heads "

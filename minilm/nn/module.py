@@ -76,6 +76,11 @@ class Module:
             for name in own
             if name in state and own[name].shape != np.shape(state[name])
         ]
+        problems += [
+            f"{name}: expected numbers, got dtype {state[name].dtype}"
+            for name in own
+            if name in state and state[name].dtype.kind not in "fiub"
+        ]
         if strict:
             problems += [f"{name}: missing" for name in own if name not in state]
             problems += [f"{name}: unexpected" for name in state if name not in own]

@@ -43,7 +43,15 @@ class Rotary:
         self.cos, self.sin = np.cos(angles), np.sin(angles)  # float64, cast at use
 
     def __call__(self, x: Tensor, start: int = 0) -> Tensor:
-        """x (B, H, T, D), whose first position is `start`, turned."""
+        """x (B, H, T, D), whose first position is `start`, turned.
+
+        Raises: ValueError — a position beyond max_len.
+        """
         stop = start + x.shape[2]
+        if stop > len(self.cos):
+            raise ValueError(
+                f"Rotary: expected at most max_len = {len(self.cos)} positions, got {stop}; "
+                "make it with a larger max_len"
+            )
         cos, sin = (table[start:stop].astype(x.dtype) for table in (self.cos, self.sin))
         return F.rotary(x, cos, sin)

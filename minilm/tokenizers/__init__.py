@@ -1,0 +1,21 @@
+"""Text to token ids and back: one file per algorithm, one for shared pre-tokenization."""
+
+from pathlib import Path
+
+from minilm.tokenizers.base import Tokenizer, TokenizerError, check, read_tokenizer_file
+from minilm.tokenizers.bpe import BPETokenizer
+from minilm.tokenizers.char import CharTokenizer
+
+__all__ = ["BPETokenizer", "CharTokenizer", "Tokenizer", "TokenizerError", "load_tokenizer"]
+
+
+def load_tokenizer(directory: str | Path) -> Tokenizer:
+    """The tokenizer saved in `directory`, of whichever kind its file names.
+
+    Raises: TokenizerError — no file, a damaged or foreign one, or one that contradicts itself.
+    """
+    content = read_tokenizer_file(directory)
+    kinds = {kind.model_type: kind for kind in (BPETokenizer, CharTokenizer)}
+    model_type = content["model"].get("type")
+    check(model_type in list(kinds), f"a model of type {' or '.join(kinds)}", model_type)
+    return kinds[model_type].from_json(content)

@@ -1,0 +1,380 @@
+"""Laws of byte-pair encoding."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minilm.tokenizers import BPETokenizer, TokenizerError, load_tokenizer
+from minilm.tokenizers.bpe import BYTE_IDS, CACHED_CHUNKS, LONGEST_CACHED, learn_merges
+from minilm.tokenizers.bpe import specification as learn_merges_specification
+from minilm.tokenizers.pretokenize import (
+    GPT2_PATTERN,
+    chunks,
+    compile_pattern,
+    parse_bytes,
+    show_bytes,
+)
+
+SAMPLE = (
+    "The cat sat on the mat; the cat's hat, that's that.\n\n  Ein Öl für 1234 Männer, né?\n" * 3
+)
+TEXTS = st.text(st.characters(codec="utf-8"))
+FEW_LETTERS = st.text("aab b'\n")
+TRAINED = BPETokenizer.train(SAMPLE, vocab_size=320)
+PATTERNS = [GPT2_PATTERN, r"\p{L}+", r"[a-m]+|[n-z](x)?", r"(?s:.+)", "", r"\s*"]
+
+
+def token_bytes(tokenizer, text):
+    return [tokenizer.token_bytes[i] for i in tokenizer.encode(text)]
+
+
+# Pre-tokenization
+
+
+@given(TEXTS, st.sampled_from(PATTERNS))
+def test_chunks_joined_are_the_text_under_any_pattern(text, pattern):
+    pieces = list(chunks(text, compile_pattern(pattern)))
+    assert "".join(pieces) == text
+    assert all(pieces)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello world", ["Hello", " world"]),
+        ("we'll you've it's", ["we", "'ll", " you", "'ve", " it", "'s"]),
+        ("a  b\n\nc", ["a", " ", " b", "\n", "\n", "c"]),
+        ("x=12 ", ["x", "=", "12", " "]),
+        ("IT'S", ["IT", "'", "S"]),
+    ],
+)
+def test_gpt2_pattern_cuts_words_numbers_signs_and_contractions(text, expected):
+    assert list(chunks(text, compile_pattern(GPT2_PATTERN))) == expected
+
+
+@given(st.binary())
+def test_shown_bytes_are_printable_and_read_back(data):
+    assert show_bytes(data).isprintable() and " " not in show_bytes(data)
+    assert parse_bytes(show_bytes(data)) == data
+
+
+def test_known_values_of_the_byte_table():
+    assert show_bytes(b"\x00 \n\x7f\xa0\xad\xff~") == "ĀĠĊġłŃÿ~"
+    assert [BYTE_IDS[byte] for byte in (b"!", b"~", b"\xa1", b"\xff", b"\x00")] == [
+        *(0, 93, 94, 187),
+        188,
+    ]
+
+
+# Training
+
+
+def test_the_example_of_the_textbook():
+    """aaabdaaabac: join aa, then ab (ties: smallest ids), as one does by hand."""
+    tokenizer = BPETokenizer.train("aaabdaaabac", vocab_size=259)
+    assert tokenizer.token_bytes[256:] == [b"aa", b"ab", b"aaab"]
+    assert token_bytes(tokenizer, "aaabdaaabac") == [b"aaab", b"d", b"aaab", b"a", b"c"]
+
+
+@given(st.lists(st.tuples(FEW_LETTERS, st.integers(1, 4))), st.integers(0, 30), st.integers(0, 3))
+def test_training_equals_its_specification(pieces, n, min_frequency):
+    counts = Counter()
+    for piece, count in pieces:
+        counts[piece] += count
+    merges = learn_merges(counts, n, min_frequency)
+    assert merges == learn_merges_specification(counts, n, min_frequency)
+
+
+def test_training_equals_its_specification_on_prose():
+    counts = Counter(chunks(SAMPLE, compile_pattern(GPT2_PATTERN)))
+    assert learn_merges(counts, 200) == learn_merges_specification(counts, 200)
+
+
+def test_of_equally_frequent_pairs_the_smallest_ids_are_joined_first():
+    tokenizer = BPETokenizer.train("dc ba dc ba", vocab_size=260, pattern=r"\w+")
+    assert tokenizer.token_bytes[256:] == [b"ba", b"dc"]
+
+
+@given(FEW_LETTERS)
+def test_every_token_is_new_and_what_its_merge_joins(text):
+    tokenizer = BPETokenizer.train(text, vocab_size=300, min_frequency=1)
+    assert len(set(tokenizer.token_bytes)) == tokenizer.vocab_size
+    joined = [tokenizer.token_bytes[a] + tokenizer.token_bytes[b] for a, b in tokenizer.merges]
+    assert tokenizer.token_bytes[256:] == joined
+
+
+def test_training_on_a_stream_equals_training_on_the_list_of_its_texts():
+    lines = SAMPLE.splitlines()
+    assert BPETokenizer.train(iter(lines), 300).merges == BPETokenizer.train(lines, 300).merges
+    assert BPETokenizer.train([SAMPLE], 320).merges == TRAINED.merges
+
+
+def test_training_does_not_depend_on_the_hash_seed():
+    code = (
+        "import sys; from minilm.tokenizers import BPETokenizer;"
+        "print(BPETokenizer.train(sys.argv[1], 300).merges)"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code, SAMPLE],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1", "2")
+    }
+    assert outputs == {f"{BPETokenizer.train(SAMPLE, 300).merges}\n"}
+
+
+@pytest.mark.parametrize("texts", ["", [], ["", ""], "a"])
+def test_training_on_nothing_leaves_the_bytes(texts):
+    tokenizer = BPETokenizer.train(texts, vocab_size=300)
+    assert tokenizer.vocab_size == 256
+    assert tokenizer.decode(tokenizer.encode("né")) == "né"
+
+
+def test_training_stops_where_no_pair_is_frequent_enough():
+    tokenizer = BPETokenizer.train("abc abc", vocab_size=10_000)
+    assert tokenizer.token_bytes[256:] == [b"ab", b"abc"]
+    tokenizer = BPETokenizer.train("abc abc", vocab_size=10_000, min_frequency=1)
+    assert tokenizer.token_bytes[256:] == [b"ab", b"abc", b" abc"]
+
+
+def test_one_repeated_character_doubles_its_tokens():
+    tokenizer = BPETokenizer.train("a" * 64, vocab_size=1000)
+    assert [len(token) for token in tokenizer.token_bytes[256:]] == [2, 4, 8, 16, 32]
+    assert [len(token) for token in token_bytes(tokenizer, "a" * 77)] == [32, 32, 8, 4, 1]
+
+
+@pytest.mark.parametrize("vocab_size", [255, 0, -1])
+def test_a_vocabulary_below_the_256_bytes_is_an_error(vocab_size):
+    with pytest.raises(ValueError, match=f"expected vocab_size >= 256, got {vocab_size}"):
+        BPETokenizer.train("text", vocab_size)
+
+
+def test_a_pattern_that_is_no_regular_expression_is_an_error():
+    with pytest.raises(ValueError, match="expected a regular expression, got '\\('"):
+        BPETokenizer.train("text", 300, pattern="(")
+
+
+def test_a_lone_surrogate_is_an_error_that_names_its_position():
+    for call in (TRAINED.encode, lambda text: BPETokenizer.train(text, 300)):
+        with pytest.raises(ValueError, match=r"lone surrogate '\\ud800' at position 4; read"):
+            call("the \ud800 mat")
+
+
+# Encoding
+
+
+@given(TEXTS, st.sampled_from(PATTERNS))
+def test_decode_of_encode_is_the_identity_on_any_text(text, pattern):
+    tokenizer = BPETokenizer(TRAINED.token_bytes, TRAINED.merges, pattern)
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.decode_bytes(ids) == text.encode()
+    assert all(type(i) is int for i in ids)
+
+
+def test_of_two_pairs_that_overlap_the_one_learned_first_is_joined():
+    b_c, a_b = ((BYTE_IDS[left], BYTE_IDS[right]) for left, right in [(b"b", b"c"), (b"a", b"b")])
+    tokens = list(TRAINED.token_bytes[:256])
+    tokenizer = BPETokenizer([*tokens, b"bc", b"ab"], [b_c, a_b])
+    assert token_bytes(tokenizer, "abc") == [b"a", b"bc"]
+    tokenizer = BPETokenizer([*tokens, b"bc", b"ab"], [a_b, b_c])
+    assert token_bytes(tokenizer, "abc") == [b"ab", b"c"]
+
+
+@given(FEW_LETTERS, FEW_LETTERS)
+def test_encode_applies_the_merges_in_the_order_they_were_learned(training_text, text):
+    tokenizer = BPETokenizer.train(training_text, vocab_size=280, min_frequency=1)
+    expected = []
+    for chunk in chunks(text, compile_pattern(GPT2_PATTERN)):
+        word = [BYTE_IDS[bytes([byte])] for byte in chunk.encode()]
+        for joined, (left, right) in enumerate(tokenizer.merges, start=256):
+            i = 0
+            while i < len(word) - 1:
+                if word[i] == left and word[i + 1] == right:
+                    word[i : i + 2] = [joined]
+                i += 1
+        expected += word
+    assert tokenizer.encode(text) == expected
+
+
+def test_encode_array_equals_encode_in_the_smallest_unsigned_type():
+    assert TRAINED.encode_array(SAMPLE).dtype == np.uint16
+    assert TRAINED.encode_array(SAMPLE).tolist() == TRAINED.encode(SAMPLE)
+    assert TRAINED.encode_array("").dtype == np.uint16
+    assert TRAINED.encode("") == []
+
+
+def test_a_token_may_end_inside_a_character():
+    ids = TRAINED.encode("€")
+    assert b"".join(TRAINED.decode_bytes([i]) for i in ids) == "€".encode()
+    assert TRAINED.decode(ids[:1]) == "\ufffd"
+
+
+def test_decoding_an_id_outside_the_vocabulary_is_an_error():
+    for ids in ([TRAINED.vocab_size], [-1], [0, 10**9]):
+        with pytest.raises(IndexError, match="expected ids from 0 to"):
+            TRAINED.decode(ids)
+
+
+def test_the_cache_is_bounded_and_holds_no_long_chunks():
+    tokenizer = BPETokenizer(TRAINED.token_bytes, TRAINED.merges)
+    assert tokenizer._encode_cached.cache_info().maxsize == CACHED_CHUNKS
+    long = "the" * LONGEST_CACHED
+    assert tokenizer.decode(tokenizer.encode(long)) == long
+    assert tokenizer._encode_cached.cache_info().currsize == 0
+    assert tokenizer.encode("the the") == tokenizer.encode("the the")
+    assert tokenizer._encode_cached.cache_info().hits == 2
+
+
+# The file
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("min_frequency", [1, 4])
+def test_a_loaded_tokenizer_encodes_as_the_saved_one(tmp_path, pattern, min_frequency):
+    tokenizer = BPETokenizer.train(SAMPLE, 300, pattern=pattern, min_frequency=min_frequency)
+    tokenizer.save(tmp_path)
+    for loaded in (BPETokenizer.load(tmp_path), load_tokenizer(tmp_path)):
+        assert type(loaded) is BPETokenizer
+        assert loaded.pattern == pattern
+        for text in (SAMPLE, "", "that hat\r\n\t\x00é😀 'll 99"):
+            assert loaded.encode(text) == tokenizer.encode(text)
+        assert loaded.token_bytes == tokenizer.token_bytes
+
+
+@given(TEXTS)
+def test_any_text_trains_a_tokenizer_that_loads(tmp_path_factory, text):
+    directory = tmp_path_factory.mktemp("bpe")
+    tokenizer = BPETokenizer.train(text, 300, min_frequency=1)
+    tokenizer.save(directory)
+    assert load_tokenizer(directory).encode(text) == tokenizer.encode(text)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    TRAINED.save(tmp_path)
+    return tmp_path / "tokenizer.json"
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_file_has_the_layout_of_hugging_face_tokenizers(saved):
+    content = read(saved)
+    assert content["model"]["type"] == "BPE"
+    assert content["model"]["vocab"]["!"] == 0
+    assert content["model"]["merges"][0] == ["a", "t"]
+    assert content["model"]["vocab"]["at"] == 256
+    assert content["pre_tokenizer"] == {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
+    assert content["decoder"]["type"] == "ByteLevel"
+
+
+def test_merges_written_as_one_string_are_read_too(saved):
+    content = read(saved)
+    content["model"]["merges"] = [" ".join(merge) for merge in content["model"]["merges"]]
+    saved.write_text(json.dumps(content), encoding="utf-8")
+    assert load_tokenizer(saved.parent).encode(SAMPLE) == TRAINED.encode(SAMPLE)
+
+
+def test_ids_may_come_in_any_order(saved):
+    content = read(saved)
+    vocab = content["model"]["vocab"]
+    content["model"]["vocab"] = {token: len(vocab) - 1 - i for token, i in vocab.items()}
+    saved.write_text(json.dumps(content), encoding="utf-8")
+    loaded = load_tokenizer(saved.parent)
+    assert loaded.encode(SAMPLE) == [len(vocab) - 1 - i for i in TRAINED.encode(SAMPLE)]
+    assert loaded.decode(loaded.encode(SAMPLE)) == SAMPLE
+
+
+def without(mapping, key):
+    """The vocabulary without one token, its ids closed up."""
+    return {token: i for i, token in enumerate(token for token in mapping if token != key)}
+
+
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [
+        ("vocab", lambda vocab: without(vocab, "a")),
+        ("vocab", lambda vocab: without(vocab, show_bytes(b"\xff"))),
+        ("vocab", lambda vocab: without(vocab, "at")),
+        ("vocab", lambda vocab: {**vocab, "的": len(vocab)}),
+        ("vocab", lambda vocab: {**vocab, "!": 1}),
+        ("vocab", lambda vocab: None),
+        ("merges", lambda merges: [*merges, ["a", "zz"]]),
+        ("merges", lambda merges: [*merges, ["z", "z"]]),
+        ("merges", lambda merges: [*merges, ["a"]]),
+        ("merges", lambda merges: [*merges, "a t t"]),
+        ("merges", lambda merges: [*merges, [1, 2]]),
+        ("merges", lambda merges: [*merges, 7]),
+        ("merges", lambda merges: None),
+        ("type", lambda type_: "Unigram"),
+        ("type", lambda type_: None),
+    ],
+)
+def test_a_model_that_contradicts_itself_is_an_error(saved, part, damage):
+    content = read(saved)
+    content["model"][part] = damage(content["model"][part])
+    saved.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(TokenizerError, match="expected .*, got .*; .*train and save"):
+        load_tokenizer(saved.parent)
+
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+SPLIT = {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolated", "invert": False}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"normalizer": {"type": "NFC"}},
+        {"added_tokens": [{"id": 320, "content": "<|endoftext|>"}]},
+        {"decoder": None},
+        {"decoder": {"type": "Metaspace"}},
+        {"pre_tokenizer": None},
+        {"pre_tokenizer": {"type": "Whitespace"}},
+        {"pre_tokenizer": {**BYTE_LEVEL, "add_prefix_space": True}},
+        {"pre_tokenizer": {**BYTE_LEVEL, "use_regex": False}},
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT, BYTE_LEVEL]}},
+        {
+            "pre_tokenizer": {
+                "type": "Sequence",
+                "pretokenizers": [
+                    {**SPLIT, "pattern": {"Regex": "("}},
+                    {**BYTE_LEVEL, "use_regex": False},
+                ],
+            }
+        },
+        *(
+            {"model": {**TRAINED.to_json()["model"], name: value}}
+            for name, value in [
+                ("dropout", 0.1),
+                ("unk_token", "a"),
+                ("continuing_subword_prefix", "##"),
+                ("end_of_word_suffix", "</w>"),
+                ("byte_fallback", True),
+                ("ignore_merges", True),
+            ]
+        ),
+    ],
+)
+def test_a_file_that_would_encode_differently_elsewhere_is_an_error(saved, parts):
+    saved.write_text(json.dumps({**read(saved), **parts}), encoding="utf-8")
+    with pytest.raises(TokenizerError, match="expected .*, got .*; .*train and save"):
+        load_tokenizer(saved.parent)
