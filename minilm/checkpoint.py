@@ -27,7 +27,7 @@ class CheckpointError(ValueError):
 
 def save(path: str | Path, arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> None:
     """Write arrays and JSON-able `meta`; a crash at any moment leaves the old file or the new."""
-    text = json.dumps({"format": FORMAT, **meta}).encode()
+    text = json.dumps({"format": FORMAT, "arrays": sorted(arrays), **meta}).encode()
     with replacing(Path(path)) as file:
         np.savez(file, **{META: np.frombuffer(text, np.uint8)}, **arrays)  # type: ignore[arg-type]
 
@@ -39,11 +39,13 @@ def load(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(arrays.pop(META).tobytes())
         if meta["format"] != FORMAT:
             raise ValueError(f"format {meta['format']!r}")
+        if meta.pop("arrays") != sorted(arrays):  # a zip's table of contents has no checksum
+            raise ValueError(f"only the arrays {sorted(arrays)}")
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path}: expected a checkpoint, got no such file; give the directory of a run"

@@ -224,8 +224,9 @@ class TrainingConfig:
 def build_optimizer(model: Module, config: TrainingConfig) -> Optimizer | Optimizers:
     """The configuration's optimizer, holding the model's parameters."""
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    muon = config.optimizer == "muon"
-    hidden = [p for name, p in named.items() if muon and p.ndim == 2 and name.startswith("blocks.")]
+    hidden: list[Tensor] = []
+    if config.optimizer == "muon":
+        hidden = [p for name, p in named.items() if p.ndim == 2 and name.startswith("blocks.")]
     chosen = set(map(id, hidden))
     adamw = AdamW(
         decay_groups([p for p in named.values() if id(p) not in chosen], config.weight_decay),
@@ -234,7 +235,8 @@ def build_optimizer(model: Module, config: TrainingConfig) -> Optimizer | Optimi
     )
     if not hidden:
         return adamw
-    return Optimizers(adamw, Muon(hidden, lr=config.muon_learning_rate))
+    muon = Muon(hidden, lr=config.muon_learning_rate, weight_decay=config.weight_decay)
+    return Optimizers(adamw, muon)
 
 
 def build_schedule(config: TrainingConfig) -> Schedule:

@@ -362,7 +362,9 @@ class Example:
             for name in self.case.differentiable
         }
 
-    def call(self, tensors: Mapping[str, Tensor], op: Callable[..., Tensor] | None = None) -> Tensor:
+    def call(
+        self, tensors: Mapping[str, Tensor], op: Callable[..., Tensor] | None = None
+    ) -> Tensor:
         """The op of the tensors and the other inputs, which get the tensors' dtype."""
         dtype = next(iter(tensors.values())).dtype
         others = {
@@ -400,9 +402,7 @@ FUNCTIONAL: dict[str, list[Case]] = {
             {"label_smoothing": 0.1},
             domain={"labels": some_ignored},
         ),
-        Case(
-            F.cross_entropy, cross_entropy, {"reduction": "sum"}, domain={"labels": some_ignored}
-        ),
+        Case(F.cross_entropy, cross_entropy, {"reduction": "sum"}, domain={"labels": some_ignored}),
         Case(
             F.cross_entropy,
             cross_entropy,

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minilm import functional as F
+from minilm import kernels
 from minilm import reference as R
 from minilm.tensor import Tensor, no_grad
 
@@ -179,7 +180,7 @@ def test_activations_have_the_values_at_zero_that_everybody_uses(room):
         assert value == 0 and x.grad == slope
 
 
-@pytest.mark.parametrize("function", [F.relu, F.silu, F.gelu, F.exp if hasattr(F, "exp") else F.relu])
+@pytest.mark.parametrize("function", [F.relu, F.silu, F.gelu])
 def test_activations_take_scalars(function):
     x = Tensor(np.array(0.5), requires_grad=True)
     y = function(x)
@@ -195,22 +196,18 @@ def test_gelu_is_symmetric_up_to_x(room):
         assert_close([left - right], [x.data])
 
 
-@pytest.mark.parametrize("size", [1, 1000, 300_000])  # one block, and several
-def test_blockwise_ops_do_not_depend_on_the_blocks(size):
-    x = leaf(size, 2, dtype=np.float32)
-    gamma, beta = leaf(2, seed=1, dtype=np.float32), leaf(2, seed=2, dtype=np.float32)
+def test_what_is_done_block_by_block_equals_what_is_done_at_once():
+    rows = 2 * kernels.BLOCK_BYTES // (8 * 8) + 5  # two full blocks and a bit
+    x, up, gamma, beta = leaf(rows, 8), leaf(rows, 8, seed=1), leaf(8, seed=2), leaf(8, seed=3)
+    assert len(list(kernels.row_blocks(x.data))) == 3
     for name, inputs in (
         ("gelu", [x]),
-        ("swiglu", [x, leaf(size, 2, seed=3, dtype=np.float32)]),
+        ("swiglu", [x, up]),
         ("layer_norm", [x, gamma, beta]),
         ("rms_norm", [x, gamma]),
     ):
         fused = value_and_grads(getattr(F, name), *inputs)
-        composed = value_and_grads(getattr(R, name), *inputs)
-        for a, b in zip(fused, composed, strict=True):
-            scale = max(1.0, float(np.abs(b).max()))
-            # layer_norm of width 2 divides by differences that may be near 0
-            assert np.median(np.abs(a - b)) < 1e-5 * scale and np.isfinite(a).all()
+        assert_close(fused, value_and_grads(getattr(R, name), *inputs), 1e-10)
 
 
 @BOTH
