@@ -323,7 +323,7 @@ def dropout(x: Tensor, p: float, rng: np.random.Generator) -> Tensor:
         raise ValueError(f"dropout: expected 0 <= p < 1, got {p}; p is the share that is dropped")
     if p == 0:
         return x
-    mask = (rng.random(x.shape, np.float32) >= p) * x.dtype.type(1 / (1 - p))
+    mask = kernels.random_mask(x.shape, p, rng) * x.dtype.type(1 / (1 - p))
     return from_op(x.data * mask, (x,), lambda dy: (dy * mask,))
 
 
@@ -483,8 +483,8 @@ def attention(
         total[total == 0] = 1  # a query that may attend to nothing: zeros, not 0/0
         weights = plain
         if dropout and rng is not None:
-            keep = rng.random(plain.shape, np.float32) >= dropout
-            weights = plain * (keep * plain.dtype.type(1 / (1 - dropout)))
+            kept = kernels.random_mask(plain.shape, dropout, rng)
+            weights = plain * (kept * plain.dtype.type(1 / (1 - dropout)))
         out = np.matmul(weights, v5[..., keys, :], out=y[..., queries, :])
         out /= total
         blocks.append(_Block(queries, keys, weights, plain, total))

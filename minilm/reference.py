@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from minilm.kernels import random_mask
 from minilm.tensor import Array, Tensor, concatenate, erf, exp, log, tanh, where
 
 IGNORE_INDEX = -100  # a label that counts for nothing
@@ -113,7 +114,7 @@ def dropout(x: Tensor, p: float, rng: np.random.Generator) -> Tensor:
     """
     if p == 0:
         return x
-    m = rng.random(x.shape, np.float32) >= p
+    m = random_mask(x.shape, p, rng)
     return x * m / (1 - p)
 
 

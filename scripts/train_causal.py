@@ -35,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         model="gpt", tokenizer="char", max_len=64, d_model=128, n_heads=4, n_layers=4, dropout=0.0,
         optimizer="adamw", learning_rate=1e-3, min_learning_rate=1e-4, beta2=0.99,
         weight_decay=0.1, schedule="cosine", warmup_steps=100, batch_size=12, max_steps=2000,
-        max_grad_norm=1.0, eval_stride=64,
+        max_grad_norm=1.0, eval_stride=64,  # windows that touch
     ),
 }  # fmt: skip
 NGRAM_TOKENS = 5_000_000  # the baseline counts in memory; it sees at most so many tokens
@@ -66,14 +66,14 @@ def prepare(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
             f"{directory}: expected no run there, got one; go on with --resume {directory}, "
             "choose another --out, or replace it with --overwrite"
         )
-    for name in (checkpoint.CONFIG, checkpoint.CHECKPOINT, checkpoint.BEST, training.METRICS):
-        (directory / name).unlink(missing_ok=True)
     config = configure(args)
     texts = (lambda: data.read_texts(args.data)) if args.data else (lambda: [data.embedded_corpus()])
     if config["tokenizer"] == "char":
         tokenizer: Any = CharTokenizer.train(texts())
     else:
         tokenizer = BPETokenizer.train(texts(), args.vocab_size or 1024)
+    for name in (checkpoint.CONFIG, checkpoint.CHECKPOINT, checkpoint.BEST, training.METRICS):
+        (directory / name).unlink(missing_ok=True)
     tokenizer.save(directory)
     data.write_tokens(texts(), tokenizer, directory / "tokens.npy")
     config["model_config"]["vocab_size"] = tokenizer.vocab_size
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> None:
     rng = np.random.default_rng(settings.seed)
     model = build_model(config["model"], config["model_config"], rng)
     length = model.config.max_len
-    stride = config["eval_stride"] or max(1, length // 2)
+    stride = min(config["eval_stride"] or max(1, length // 2), length)
     print(f"{len(train):,} training and {len(validation):,} validation tokens, "
           f"vocabulary {tokenizer.vocab_size:,}; {config['model']} with "
           f"{model.count_parameters():,} parameters")  # fmt: skip

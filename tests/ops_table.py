@@ -383,7 +383,7 @@ ELEMENT = "(B, C) -> (B, C)"
 STRETCHED = "(B, T, C), (T, 1) -> (B, T, C)"
 NORM = {"x": apart}
 HEADS = "(B, 2H, T, D), (B, H, S, D), (B, H, S, D)"  # every key head serves two heads
-EVERYTHING = dict(causal=True, scale=0.7, dropout=0.3)
+EVERYTHING = {"causal": True, "scale": 0.7, "dropout": 0.3}
 
 FUNCTIONAL: dict[str, list[Case]] = {
     "softmax": [

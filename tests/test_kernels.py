@@ -112,7 +112,7 @@ def test_row_blocks_cover_every_row_once_and_stay_small(shape, block_bytes):
         blocks = list(kernels.row_blocks(array))
     for block in blocks:
         array[block] += 1
-        assert 1 <= len(array[block])
+        assert len(array[block]) > 0
         assert array[block].nbytes <= block_bytes or len(array[block]) == 1
     assert (array == 1).all()
 

@@ -1,0 +1,379 @@
+"""The exercises of the chapters: a checker, a solution, and answers that must not pass.
+
+    python tests/docs/test_exercises.py my_answers.py
+
+judges the functions and classes in your file that bear an exercise's name, and says of each what
+is wrong with it, or that it is right. Solutions are further down.
+"""
+
+import ast
+import inspect
+import re
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from minilm import GPT, GPTConfig
+from minilm import functional as F
+from minilm.optim import Optimizer
+from minilm.tensor import Tensor, from_op
+
+TESTS = Path(__file__).resolve().parents[1]
+CHAPTERS = TESTS.parent / "docs"
+
+# --- Checkers: an AssertionError says what is wrong -------------------------------------------
+
+
+def check_cumulative_sum(cumulative_sum: Any) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 3, 5))
+    y = cumulative_sum(Tensor(x)).data
+    for i in range(5):
+        expected = x[..., : i + 1].sum(-1)
+        assert y.shape == x.shape and np.allclose(y[..., i], expected), f"value: y[..., {i}]"
+    check_gradient(cumulative_sum, x)
+
+
+def check_z_loss(z_loss: Any) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 3, 5))
+    leaf = Tensor(x, requires_grad=True)
+    loss = z_loss(leaf)
+    expected = (np.log(np.exp(x).sum(-1)) ** 2).mean()
+    assert loss.shape == () and np.isclose(loss.item(), expected), "value: mean (ln Z)²"
+    fused = loss.node is not None and [p and p.source for p in loss.node.parents] == [leaf]
+    assert fused, "expected one node whose only parent is the logits"
+    far = Tensor(np.array([[1e4, -1e4], [-1e4, -1e4]]), requires_grad=True)
+    loss = z_loss(far)
+    loss.backward()
+    assert np.isclose(loss.item(), (1e8 + (np.log(2) - 1e4) ** 2) / 2), "value: large logits"
+    assert far.grad is not None and np.isfinite(far.grad).all(), "gradient: large logits"
+    check_gradient(z_loss, x)
+
+
+def check_gradient(op: Callable[[Tensor], Tensor], x: np.ndarray) -> None:
+    from gradcheck import gradcheck
+
+    gradcheck(op, [x], np.random.default_rng(1))
+
+
+def check_window_mask(window_mask: Any) -> None:
+    length = 7
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.normal(size=(1, 1, length, 4)) for _ in "qkv")
+    for window in (1, 3, 7, 100):
+        mask = np.asarray(window_mask(length, window))
+        assert mask.shape == (length, length) and mask.dtype == bool, "expected a boolean square"
+        before = F.attention(Tensor(q), Tensor(k), Tensor(v), mask).data
+        for j in range(length):
+            other = v.copy()
+            other[..., j, :] += 1
+            after = F.attention(Tensor(q), Tensor(k), Tensor(other), mask).data
+            changed = (before != after).any(-1)[0, 0]
+            for i in range(length):
+                sees = i - window < j <= i
+                assert changed[i] == sees, f"window {window}: does query {i} see key {j}? {sees}"
+
+
+def check_keep_min_p(keep_min_p: Any) -> None:
+    p = np.array([[0.5, 0.3, 0.15, 0.05], [0.05, 0.05, 0.1, 0.8]])
+    logits = np.log(p) + [[3.0], [-2.0]]  # a shift of the logits changes no probability
+    before = logits.copy()
+    for min_p, kept in ((0.25, p >= [[0.125], [0.2]]), (0.05, p >= [[0.025], [0.04]])):
+        filtered = keep_min_p(logits, min_p)
+        assert np.array_equal(logits, before), "expected the given logits to be left alone"
+        assert np.array_equal(filtered > -np.inf, kept), f"min_p {min_p}: kept {filtered > -np.inf}"
+        assert np.array_equal(filtered[kept], logits[kept]), "expected the others unchanged"
+    far = keep_min_p(np.array([[1e4, 1e4 - 1, -1e4]]), 0.1)
+    assert np.array_equal(far, [[1e4, 1e4 - 1, -np.inf]]), "large logits"
+
+
+def check_lion(lion: Any) -> None:
+    rng = np.random.default_rng(0)
+    shapes, betas, decay = ((3, 4), (5,)), (0.8, 0.95), 0.1
+    parameters = [Tensor(rng.normal(size=shape), requires_grad=True) for shape in shapes]
+    expected = [parameter.data.copy() for parameter in parameters]
+    moments = [np.zeros(shape) for shape in shapes]
+    optimizer = lion(parameters, lr=0.01, betas=betas, weight_decay=decay)
+    for step in range(1, 6):
+        factor = 1 / step  # as a schedule would set it
+        optimizer.set_lr_factor(factor)
+        for i, parameter in enumerate(parameters):
+            g = rng.normal(size=parameter.shape)
+            c = betas[0] * moments[i] + (1 - betas[0]) * g
+            expected[i] = expected[i] - 0.01 * factor * (np.sign(c) + decay * expected[i])
+            moments[i] = betas[1] * moments[i] + (1 - betas[1]) * g
+            parameter.grad = g
+        optimizer.step()
+        for parameter, theta in zip(parameters, expected, strict=True):
+            close = np.allclose(parameter.data, theta, rtol=1e-12, atol=1e-12)
+            assert close, f"step {step}: θ is off by up to {np.abs(parameter.data - theta).max()}"
+
+
+def check_joint_loss(joint_loss: Any) -> None:
+    rng = np.random.default_rng(0)
+    config = GPTConfig(vocab_size=11, max_len=8, d_model=8, n_heads=2, n_layers=1, init_std=1.0)
+    model = GPT(config, rng).astype(np.float64)
+    labels = rng.integers(0, 11, (6, 9))
+    labels[0, 2:] = labels[1, 5:] = labels[4:, 1:] = -100
+    ids = np.maximum(labels[:, :-1], 0)
+    expected = model(ids, labels=labels).loss.item()
+    cuts = [slice(0, 1), slice(1, 4), slice(4, 6)]  # 1, 20 and 0 targets
+    batches = [{"input_ids": ids[rows], "labels": labels[rows]} for rows in cuts]
+    got = joint_loss(model, batches)
+    assert isinstance(got, float) and np.isclose(got, expected), f"expected {expected}, got {got}"
+
+
+# --- Solutions --------------------------------------------------------------------------------
+
+
+def cumulative_sum(x: Tensor) -> Tensor:
+    """x[j] is in every y[i] with i >= j, so dx[j] = Σ_{i >= j} dy[i]: summed from the other end."""
+    y = x.data.cumsum(-1)
+    return from_op(y, (x,), lambda dy: (dy[..., ::-1].cumsum(-1)[..., ::-1],))
+
+
+def z_loss(logits: Tensor) -> Tensor:
+    """d ln Z = Σ p dlogits with p = softmax(logits), so dlogits = 2 ln Z p dL / N."""
+    shift = logits.data.max(-1, keepdims=True)
+    p = np.exp(logits.data - shift)
+    total = p.sum(-1, keepdims=True)
+    p /= total
+    log_z = np.log(total) + shift  # (..., 1)
+    return from_op((log_z**2).mean(), (logits,), lambda dy: (2 * dy / log_z.size * log_z * p,))
+
+
+def window_mask(length: int, window: int) -> np.ndarray:
+    """With distance = i - j: not in the future (>= 0), not too long ago (< window)."""
+    distance = np.arange(length)[:, None] - np.arange(length)
+    return (distance >= 0) & (distance < window)
+
+
+def keep_min_p(logits: np.ndarray, min_p: float) -> np.ndarray:
+    """p / p_max = exp(logit - largest logit): the denominator cancels."""
+    least = logits.max(-1, keepdims=True) + np.log(min_p)
+    return np.where(logits < least, -np.inf, logits)
+
+
+class Lion(Optimizer):
+    """The sign first, with the old moment; the moment after it, in place."""
+
+    moments = ("m",)
+
+    def __init__(self, parameters, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
+        super().__init__(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
+
+    def _update(self, group, block):
+        theta, g, m = self.data[block], self.gradient[block], self.state["m"][block]
+        beta1, beta2 = group["betas"]
+        step = np.sign(beta1 * m + (1 - beta1) * g) + group["weight_decay"] * theta
+        theta -= group["lr"] * self.lr_factor * step
+        m *= beta2
+        m += (1 - beta2) * g
+
+
+def joint_loss(model, batches) -> float:
+    """Σ n_b L_b / Σ n_b."""
+    counts = [model.count_targets(batch) for batch in batches]
+    losses = [model(**batch).loss.item() for batch in batches]
+    return sum(n * loss for n, loss in zip(counts, losses, strict=True)) / max(1, sum(counts))
+
+
+# --- Answers that must not pass ---------------------------------------------------------------
+
+
+def sums_the_same_way_back(x):
+    return from_op(x.data.cumsum(-1), (x,), lambda dy: (dy.cumsum(-1),))
+
+
+def sums_along_the_first_axis(x):
+    back = slice(None, None, -1)
+    return from_op(x.data.cumsum(0), (x,), lambda dy: (dy[back].cumsum(0)[back],))
+
+
+def forgets_the_factor_two(logits):
+    right = z_loss(logits)
+    return from_op(right.data, (logits,), lambda dy: (right.node.vjp(dy)[0] / 2,))
+
+
+def forgets_the_mean(logits):
+    right, n = z_loss(logits), logits.size // logits.shape[-1]
+    return from_op(right.data, (logits,), lambda dy: (right.node.vjp(dy)[0] * n,))
+
+
+def overflows(logits):
+    e = np.exp(logits.data)
+    log_z = np.log(e.sum(-1, keepdims=True))
+    p = e / e.sum(-1, keepdims=True)
+    return from_op((log_z**2).mean(), (logits,), lambda dy: (2 * dy / log_z.size * log_z * p,))
+
+
+def is_composed(logits):
+    return ((F.log_softmax(logits) - logits)[..., 0] ** 2).mean()
+
+
+def sees_one_too_many(length, window):
+    return window_mask(length, window + 1)
+
+
+def sees_the_future(length, window):
+    return np.abs(np.arange(length)[:, None] - np.arange(length)) < window
+
+
+def takes_min_p_for_a_probability(logits, min_p):
+    p = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.where(p / p.sum(-1, keepdims=True) < min_p, -np.inf, logits)
+
+
+def compares_logits_by_their_ratio(logits, min_p):
+    return np.where(logits < min_p * logits.max(-1, keepdims=True), -np.inf, logits)
+
+
+def changes_what_it_was_given(logits, min_p):
+    logits[logits < logits.max(-1, keepdims=True) + np.log(min_p)] = -np.inf
+    return logits
+
+
+class MomentFirst(Lion):
+    def _update(self, group, block):
+        m, g, beta2 = self.state["m"][block], self.gradient[block], group["betas"][1]
+        m *= beta2
+        m += (1 - beta2) * g
+        self.data[block] -= group["lr"] * self.lr_factor * np.sign(m)
+
+
+class DecayInTheSign(Lion):
+    def _update(self, group, block):
+        self.gradient[block] += group["weight_decay"] * self.data[block]
+        super()._update({**group, "weight_decay": 0}, block)
+
+
+class NoSchedule(Lion):
+    def _update(self, group, block):
+        super()._update({**group, "lr": group["lr"] / self.lr_factor}, block)
+
+
+def takes_the_mean_of_means(model, batches):
+    return float(np.mean([model(**batch).loss.item() for batch in batches]))
+
+
+def weighs_by_rows(model, batches):
+    rows = [len(batch["labels"]) for batch in batches]
+    return float(np.average([model(**batch).loss.item() for batch in batches], weights=rows))
+
+
+# --- The exercises ----------------------------------------------------------------------------
+
+
+class Exercise(NamedTuple):
+    chapter: str
+    check: Callable[[Any], None]
+    solution: Any
+    wrong: tuple[Any, ...]
+
+
+EXERCISES = {
+    "cumulative_sum": Exercise(
+        "01-autograd.md",
+        check_cumulative_sum,
+        cumulative_sum,
+        (sums_the_same_way_back, sums_along_the_first_axis),
+    ),
+    "z_loss": Exercise(
+        "02-layers.md",
+        check_z_loss,
+        z_loss,
+        (forgets_the_factor_two, forgets_the_mean, overflows, is_composed),
+    ),
+    "window_mask": Exercise(
+        "03-attention.md", check_window_mask, window_mask, (sees_one_too_many, sees_the_future)
+    ),
+    "keep_min_p": Exercise(
+        "04-gpt.md",
+        check_keep_min_p,
+        keep_min_p,
+        (takes_min_p_for_a_probability, compares_logits_by_their_ratio, changes_what_it_was_given),
+    ),
+    "Lion": Exercise(
+        "05-optimizers.md", check_lion, Lion, (MomentFirst, DecayInTheSign, NoSchedule)
+    ),
+    "joint_loss": Exercise(
+        "06-training.md", check_joint_loss, joint_loss, (takes_the_mean_of_means, weighs_by_rows)
+    ),
+}
+
+
+def verdict(name: str, answer: Any) -> str:
+    """What is wrong with an answer; "" if it is right."""
+    try:
+        with np.errstate(over="raise", invalid="raise"):
+            EXERCISES[name].check(answer)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def judge(path: str | Path) -> dict[str, str]:
+    """The verdict on each answer in the file."""
+    answers = runpy.run_path(str(path))
+    return {name: verdict(name, answers[name]) for name in EXERCISES if name in answers}
+
+
+# --- Tests ------------------------------------------------------------------------------------
+
+ANSWERS = [(name, wrong) for name, exercise in EXERCISES.items() for wrong in exercise.wrong]
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_solution_is_right(name):
+    assert verdict(name, EXERCISES[name].solution) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"), ANSWERS, ids=[answer.__name__ for _, answer in ANSWERS]
+)
+def test_a_wrong_answer_is_told_what_is_wrong(name, answer):
+    assert verdict(name, answer) != ""
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_chapters_stub_has_the_signature_of_the_solution(name):
+    exercise = EXERCISES[name]
+    text = (CHAPTERS / exercise.chapter).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    definitions = [node for block in blocks for node in ast.parse(block).body]
+    (stub,) = [node for node in definitions if getattr(node, "name", None) == name]
+    assert arguments(stub) == arguments(ast.parse(inspect.getsource(exercise.solution)).body[0])
+    assert "NotImplementedError" in ast.unparse(stub)
+
+
+def arguments(node: ast.AST) -> dict[str, str]:
+    """The arguments of every function in a definition."""
+    functions = [part for part in ast.walk(node) if isinstance(part, ast.FunctionDef)]
+    return {function.name: ast.unparse(function.args) for function in functions}
+
+
+def test_a_file_of_answers_is_judged_by_the_names_in_it(tmp_path):
+    file = tmp_path / "my_answers.py"
+    right = inspect.getsource(window_mask)
+    stub = "def joint_loss(model, batches):\n    raise NotImplementedError"
+    file.write_text(f"import numpy as np\n{right}\n{stub}", encoding="utf-8")
+    verdicts = judge(file)
+    assert verdicts["window_mask"] == ""
+    assert verdicts["joint_loss"].startswith("NotImplementedError")
+    assert set(verdicts) == {"window_mask", "joint_loss"}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    sys.path.insert(0, str(TESTS))
+    verdicts = judge(sys.argv[1])
+    for name, wrong in verdicts.items():
+        print(f"{name:>15}  {wrong or 'right'}")
+    if not verdicts:
+        sys.exit(f"error: expected one of {', '.join(EXERCISES)} in the file, got none of them")
+    sys.exit(any(verdicts.values()))

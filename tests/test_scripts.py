@@ -1,0 +1,136 @@
+"""Every script runs for a few steps, and its loss falls."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TINY = "--d-model 16 --n-heads 2 --n-layers 1 --max-len 16 --batch-size 8 --eval-interval 10".split()
+TEXT = "The cat sat on the mat.\nThe dog sat on the log.\n" * 60
+needs_extra = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("tqdm", "matplotlib")),
+    reason="needs the extra: pip install -e '.[scripts]'",
+)
+pytestmark = needs_extra
+
+
+def run(script, *arguments, check=True):
+    """The script's result, run as a user would run it."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", str(ROOT / "scripts" / script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", "/tmp")},
+    )
+    if check:
+        assert result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, text):
+    directory = tmp_path_factory.mktemp("runs") / "run"
+    result = run("train_causal.py", "--data", text, "--out", directory, "--max-steps", 30, *TINY)
+    return directory, result
+
+
+def losses(directory):
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    return [record["val_loss"] for record in map(json.loads, lines) if "val_loss" in record]
+
+
+def test_training_leaves_a_run_behind_and_its_loss_falls(trained):
+    directory, result = trained
+    names = {path.name for path in directory.iterdir()}
+    assert names == {
+        "best.npz", "checkpoint.npz", "config.json", "loss.png", "metrics.jsonl",
+        "tokenizer.json", "tokens.npy",
+    }  # fmt: skip
+    found = losses(directory)
+    assert len(found) == 3 and found[-1] < found[0] - 0.3
+    records = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    assert set(records[-1]) == {
+        "step", "train_loss", "val_loss", "learning_rate", "tokens_per_second",
+    }  # fmt: skip
+    assert (directory / "loss.png").read_bytes().startswith(b"\x89PNG")
+    for shown in ("3-gram", "6-gram", "perplexity", "nats/char", "python scripts/generate.py"):
+        assert shown in result.stdout
+
+
+def test_the_progress_bar_shows_loss_rate_speed_and_time_left(trained):
+    _, result = trained
+    for shown in ("loss=", "lr=", "tok/s=", "val=", "30/30"):
+        assert shown in result.stderr
+
+
+def test_a_trained_run_generates_text(trained):
+    directory, _ = trained
+    arguments = (directory, "--prompt", "The cat", "--max-new-tokens", 20)
+    first = run("generate.py", *arguments).stdout
+    assert first.startswith("The cat") and len(first) == len("The cat") + 20 + 1
+    assert first == run("generate.py", *arguments).stdout
+    assert first != run("generate.py", *arguments, "--seed", 1, "--temperature", 2).stdout
+
+
+def test_a_finished_run_resumed_changes_nothing(trained):
+    directory, _ = trained
+    before = (directory / "metrics.jsonl").read_bytes()
+    run("train_causal.py", "--resume", directory)
+    assert (directory / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_is_not_overwritten_unless_asked_to(trained, text):
+    directory, _ = trained
+    result = run("train_causal.py", "--data", text, "--out", directory, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ") and "--resume" in result.stderr
+
+
+def test_a_directory_of_texts_trains_with_byte_pairs_and_gpt(tmp_path, text):
+    directory = tmp_path / "run"
+    run("train_causal.py", "--data", text.parent, "--out", directory, "--tokenizer", "bpe",
+        "--vocab-size", 280, "--model", "gpt", "--optimizer", "adamw", "--max-steps", 20, *TINY,
+        "--no-qk-norm", check=False)  # fmt: skip
+    run("train_causal.py", "--data", text.parent, "--out", directory, "--tokenizer", "bpe",
+        "--vocab-size", 280, "--preset", "nanogpt-cpu", "--max-steps", 20, *TINY)  # fmt: skip
+    assert losses(directory)[-1] < losses(directory)[0]
+    assert run("generate.py", directory, "--prompt", "The é", "--max-new-tokens", 5).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--data", "no/such/file"), "no/such/file"),
+        (("--max-steps", 0), "expected max_steps >= 1"),
+        (("--resume", "no/such/run"), "expected the configuration of a run"),
+    ],
+)
+def test_a_wrong_flag_is_one_clear_line(tmp_path, arguments, message):
+    result = run("train_causal.py", "--out", tmp_path / "run", *arguments, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ") and message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_generating_without_a_run_is_one_clear_line(tmp_path):
+    result = run("generate.py", tmp_path, check=False)
+    assert result.returncode == 1 and result.stderr.startswith("error: ")
+
+
+def test_a_benchmark_pairs_two_contestants_and_prints_their_ratio():
+    result = run("benchmarks/train_step.py", "--peer", "minilm", "--sizes", 0, "--seconds", 1)
+    ratio = float(result.stdout.split("ratio minilm/minilm")[1].split()[0])
+    assert 0.2 < ratio < 5
