@@ -8,15 +8,31 @@ only where a gradient will be asked for.
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from minilm import kernels
+from minilm.attention import LOG2_E, attention
 from minilm.tensor import Array, Tensor, from_op, needs_grad
 
+__all__ = [
+    "attention",
+    "cross_entropy",
+    "dropout",
+    "embedding",
+    "gelu",
+    "layer_norm",
+    "linear",
+    "log_softmax",
+    "relu",
+    "rms_norm",
+    "rotary",
+    "silu",
+    "softmax",
+    "swiglu",
+]
 IGNORE_INDEX = -100  # a label that counts for nothing
-LOG2_E = math.log2(math.e)
 
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
@@ -198,11 +214,11 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     recorded = needs_grad(x)
     flat = np.ascontiguousarray(x.data).reshape(-1)
     y = np.empty_like(flat)
-    derivative = np.empty_like(flat) if recorded else None
+    derivative = np.empty_like(flat) if recorded else flat
     for block in kernels.row_blocks(flat):
         phi, slope = phi_and_slope(flat[block], recorded)
         np.multiply(flat[block], phi, out=y[block])
-        if derivative is not None:
+        if recorded:
             slope *= flat[block]
             np.add(slope, phi, out=derivative[block])
     shape = x.shape
@@ -337,7 +353,7 @@ def embedding(ids: Array, weight: Tensor) -> Tensor:
     ids = np.asarray(ids)
     vocab_size, width = weight.shape
     if ids.dtype.kind not in "iu":
-        raise TypeError(f"embedding: expected integer ids, got {ids.dtype}; tokenize the text first")
+        raise TypeError(f"embedding: expected integer ids, got {ids.dtype}; tokenize the text")
     if ids.size and not (0 <= ids.min() and ids.max() < vocab_size):
         raise IndexError(
             f"embedding: expected ids in 0..{vocab_size - 1}, got {ids.min()}..{ids.max()}; "
@@ -404,196 +420,3 @@ def rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:
         return y
 
     return from_op(turn(x.data, sin), (x,), lambda dy: (turn(dy, -sin),))
-
-
-QUERY_BLOCK = 64  # causal attention takes this many queries at a time and skips the keys after them
-SAFE_SCORE = 40.0  # 2^±40 times any sum of them is far from float32's limits
-
-
-class _Block(NamedTuple):
-    """What the gradient needs of one block of queries."""
-
-    queries: slice
-    keys: slice
-    weights: Array  # (B, H/G, G, queries, keys) unnormalised attention weights, after dropout
-    plain: Array  # the same before dropout
-    total: Array  # (B, H/G, G, queries, 1) their sums
-
-
-def attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Array | None = None,
-    bias: Tensor | None = None,
-    causal: bool = False,
-    scale: float | None = None,
-    dropout: float = 0.0,
-    rng: np.random.Generator | None = None,
-) -> Tensor:
-    """y = P v,  P = softmax(scale q kᵀ + bias) over the keys that may be attended to.
-
-    `mask` is boolean, True = may attend, broadcastable to (B, H, T, S). With `causal`, query i
-    also sees only the keys up to i + S - T: the last query stands beside the last key. `scale` is
-    1/√D unless given. k and v may have fewer heads, each serving H / (their number) heads of q. A
-    query that may attend to nothing gives zeros.
-
-    Shapes: (B, H, T, D), (B, H, S, D), (B, H, S, D) -> (B, H, T, D)
-    Gradient: dv = Pᵀ dy;  dP = dy vᵀ;  dscores = P (dP - Σ P dP), where Σ P dP = Σ dy y;
-        dq = scale dscores k;  dk = scale dscoresᵀ q; derived in docs/03-attention.md.
-    Raises: ValueError — shapes that do not belong together, a mask that is not boolean, dropout
-        without an rng.
-    Source: Vaswani et al. 2017, arXiv 1706.03762, eq. 1; shared key heads from Ainslie et al.
-        2023, arXiv 2305.13245.
-    """
-    _check_attention(q, k, v, mask, bias, dropout, rng)
-    batch, heads, length, width = q.shape
-    kv_heads, key_length = k.shape[1:3]
-    dtype = q.dtype
-    group = heads // max(1, kv_heads)
-    scale = 1 / math.sqrt(width) if scale is None else float(scale)
-    # Scores are kept in units of log 2, since 2^x is quicker than e^x: the factor goes into q.
-    q5 = (q.data * (scale * LOG2_E)).reshape(batch, kv_heads, group, length, width)
-    k5, v5 = k.data[:, :, None], v.data[:, :, None]  # one key head meets its group by broadcasting
-    full = (batch, heads, length, key_length)
-    whole_mask = None if mask is None else np.broadcast_to(mask, full)
-    whole_bias = None if bias is None else np.broadcast_to(bias.data, full)
-    # Laid out as (B, T, H, D), so that joining the heads afterwards is free.
-    y = _heads_last(q5.shape, q.dtype)
-
-    def cut(array: Array, queries: slice, keys: slice) -> Array:
-        piece = array[:, :, queries, keys]
-        return piece.reshape(batch, kv_heads, group, *piece.shape[2:])
-
-    blocks: list[_Block] = []
-    step = QUERY_BLOCK if causal else max(1, length)
-    for start in range(0, length, step):
-        stop = min(start + step, length)
-        queries, keys = slice(start, stop), slice(0, key_length)
-        allowed = None if whole_mask is None else cut(whole_mask, queries, keys)
-        if causal:
-            keys = slice(0, max(0, key_length - length + stop))
-            visible = _causal_mask(stop - start, keys.stop)
-            allowed = visible if allowed is None else allowed[..., keys] & visible
-        scores = q5[..., queries, :] @ k5[..., keys, :].swapaxes(-1, -2)
-        if whole_bias is not None:
-            scores += cut(whole_bias, queries, keys) * LOG2_E
-        plain = _exp2_rows(scores, allowed)
-        total = (plain @ np.ones(plain.shape[-1], plain.dtype))[..., None]
-        total[total == 0] = 1  # a query that may attend to nothing: zeros, not 0/0
-        weights = plain
-        if dropout and rng is not None:
-            kept = kernels.random_mask(plain.shape, dropout, rng)
-            weights = plain * (kept * plain.dtype.type(1 / (1 - dropout)))
-        out = np.matmul(weights, v5[..., keys, :], out=y[..., queries, :])
-        out /= total
-        blocks.append(_Block(queries, keys, weights, plain, total))
-
-    shape, has_bias = q.shape, bias is not None
-
-    def vjp(dy: Array) -> Sequence[Array | None]:
-        dy5 = dy.reshape(q5.shape)
-        dq = _heads_last(q5.shape, dtype)
-        dk, dv = (_heads_last((batch, kv_heads, 1, key_length, width), dtype) for _ in range(2))
-        dk[...], dv[...] = 0, 0
-        dbias = np.zeros(full, dtype) if has_bias else None
-        for queries, keys, weights, plain, total in blocks:
-            dy_scaled = dy5[..., queries, :] / total  # carries the 1/total of P = weights / total
-            inner = np.vecdot(dy_scaled, y[..., queries, :])[..., None]  # Σ P dP / total
-            dv[..., keys, :] += _sum_group(weights.swapaxes(-1, -2) @ dy_scaled)
-            dscores = dy_scaled @ v5[..., keys, :].swapaxes(-1, -2)
-            if dropout:  # dP passes only where the weight was kept
-                dscores *= weights
-                dscores -= plain * inner
-            else:
-                dscores -= inner
-                dscores *= plain
-            np.matmul(dscores, k5[..., keys, :], out=dq[..., queries, :])
-            dk[..., keys, :] += _sum_group(dscores.swapaxes(-1, -2) @ q5[..., queries, :])
-            if dbias is not None:
-                dbias[:, :, queries, keys] = dscores.reshape(batch, heads, *dscores.shape[3:])
-        dq *= scale
-        dk *= 1 / LOG2_E  # q5 carries scale * log2(e)
-        gradients = (dq.reshape(shape), dk[:, :, 0], dv[:, :, 0])
-        return (*gradients, dbias) if has_bias else gradients
-
-    parents = (q, k, v) if bias is None else (q, k, v, bias)
-    return from_op(y.reshape(q.shape), parents, vjp)
-
-
-def _heads_last(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An empty (B, H/G, G, T, D) array that lies in memory as (B, T, H/G, G, D)."""
-    batch, kv_heads, group, length, width = shape
-    return np.empty((batch, length, kv_heads, group, width), dtype).transpose(0, 2, 3, 1, 4)
-
-
-def _sum_group(x: Array) -> Array:
-    """Add up what the heads that share one key head ask of it."""
-    return x if x.shape[2] == 1 else x.sum(2, keepdims=True)
-
-
-def _causal_mask(queries: int, keys: int) -> Array:
-    """(queries, keys) boolean: the last query sees every key, each one before it one key less."""
-    return np.arange(keys) <= np.arange(keys - queries, keys)[:, None]
-
-
-def _exp2_rows(scores: Array, allowed: Array | None) -> Array:
-    """2^(score - shift) where allowed, else 0, in place; softmax does not change with the shift.
-
-    subtle: only large scores need a shift, and whether there are any costs far less to ask than
-    each row's maximum costs to find.
-    """
-    if scores.size == 0 or (-SAFE_SCORE < scores.min() and scores.max() < SAFE_SCORE):
-        np.exp2(scores, out=scores)
-        if allowed is not None:
-            scores *= allowed
-        return scores
-    if allowed is not None:
-        np.copyto(scores, -np.inf, where=~allowed)
-    shift = scores.max(-1, keepdims=True)
-    shift[shift == -np.inf] = 0  # nothing allowed in this row: exp2(-inf) is the 0 we want
-    scores -= shift
-    return np.exp2(scores, out=scores)
-
-
-def _check_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Array | None,
-    bias: Tensor | None,
-    dropout: float,
-    rng: Any,
-) -> None:
-    if not (
-        q.ndim == k.ndim == v.ndim == 4
-        and k.shape == v.shape
-        and q.shape[0] == k.shape[0]
-        and q.shape[3] == k.shape[3]
-        and q.shape[1] % max(1, k.shape[1]) == 0
-    ):
-        raise ValueError(
-            "attention: expected q (B, H, T, D) and k, v (B, H or a divisor of H, S, D), got "
-            f"{q.shape}, {k.shape}, {v.shape}; split the heads before the sequence axis"
-        )
-    if mask is not None and mask.dtype != bool:
-        raise ValueError(
-            f"attention: expected a boolean mask, True = may attend, got {mask.dtype}; "
-            "write mask != 0, or pass additive scores as bias"
-        )
-    full = (*q.shape[:3], k.shape[2])
-    for name, extra in (("mask", mask), ("bias", bias)):
-        if extra is not None and not _broadcasts(extra.shape, full):
-            raise ValueError(
-                f"attention: expected a {name} that broadcasts to (B, H, T, S) = {full}, got "
-                f"{extra.shape}; put size 1 where it is the same for all"
-            )
-    if dropout and rng is None:
-        raise ValueError("attention: expected an rng with dropout > 0, got None; pass a Generator")
-
-
-def _broadcasts(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
-    """Whether an array of `shape` can be stretched to `full`."""
-    if len(shape) > len(full):
-        return False
-    return all(size in (1, whole) for size, whole in zip(shape[::-1], full[::-1], strict=False))

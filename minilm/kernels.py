@@ -45,7 +45,7 @@ def keep_memory_pages() -> bool:
 
 @cache
 def _openblas() -> tuple[Callable[[], int], Callable[[int], None]] | None:
-    """OpenBLAS's (get, set) functions for its thread count, or None where NumPy has another BLAS."""
+    """OpenBLAS's (get, set) functions for its thread count; None where the BLAS is another."""
     try:
         # Looking a symbol up in NumPy's own extension module also searches the BLAS it links to.
         library = ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]

@@ -355,7 +355,8 @@ class Trainer:
         progress.evaluations_since_best += 1
         if loss < progress.best_loss:
             progress.best_loss, progress.evaluations_since_best = loss, 0
-            checkpoint.save(self.directory / checkpoint.BEST, self.model.state_dict(), {"step": progress.step})
+            path, weights = self.directory / checkpoint.BEST, self.model.state_dict()
+            checkpoint.save(path, weights, {"step": progress.step})
         patience = self.config.patience
         progress.stopped = 0 < patience <= progress.evaluations_since_best
         return loss

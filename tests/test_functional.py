@@ -441,6 +441,21 @@ def test_scores_at_the_edge_of_the_quick_path_stay_exact_in_float32():
 
 
 @BOTH
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("size", [20, 60, 90, 130, 1000])  # float32's 2^x ends at x = 128
+def test_large_scores_are_as_exact_in_float32_as_in_float64(room, size, sign):
+    results = []
+    for dtype in (np.float32, np.float64):
+        q, k, v = heads(dtype=dtype)
+        # whole numbers, so that float32 scores are exact; all of them near `size`
+        offsets = np.random.default_rng(5).integers(-3, 4, (2, 3, 5, 5)).astype(dtype)
+        bias = Tensor((sign * size + offsets).astype(dtype), requires_grad=True)
+        q.data[...] = 0
+        results.append(value_and_grads(lambda *i: room.attention(*i[:3], bias=i[3]), q, k, v, bias))
+    assert_close(*results, 2e-5 if size < 1000 else 2e-4)  # scores near 1000 are scaled by log2 e
+
+
+@BOTH
 @pytest.mark.parametrize("kv_heads", [1, 2, 3, 6])
 def test_shared_key_heads_equal_repeated_ones(room, kv_heads):
     q, k, v = heads(H=6, kv_heads=kv_heads)

@@ -422,10 +422,10 @@ def test_float32_stays_float32(make):
 
 
 @every_optimizer
-@pytest.mark.parametrize("workers", [2, 3, 100])
-def test_equal_bits_whatever_the_number_of_workers_and_blocks(make, workers, monkeypatch):
+@pytest.mark.parametrize(("workers", "block"), [(2, 7), (3, 51), (100, 1)])
+def test_equal_bits_whatever_the_number_of_workers_and_blocks(make, workers, block, monkeypatch):
     alone = train(make(make_parameters(MATRICES)))
-    monkeypatch.setattr(optim, "BLOCK", 7)  # 49 numbers in as many as 9 pieces
+    monkeypatch.setattr(optim, "BLOCK", block)  # numbers at a time, of 52
     assert equal_bits(train(make(make_parameters(MATRICES)), workers=workers), alone)
 
 

@@ -111,7 +111,7 @@ class GPT(CausalLM):
         return self.final_norm(x)
 
     def project(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self.token_embedding.weight)  # tied: the same vectors read and write
+        return F.linear(hidden, self.token_embedding.weight)  # tied: reads and writes
 
     def new_caches(self, batch: int) -> list[KeyValueCache]:
         c = self.config

@@ -129,7 +129,9 @@ class Llama(CausalLM):
         return self.final_norm(x)
 
     def project(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self.token_embedding.weight) if self.head is None else self.head(hidden)
+        if self.head is None:  # tied
+            return F.linear(hidden, self.token_embedding.weight)
+        return self.head(hidden)
 
     def new_caches(self, batch: int) -> list[KeyValueCache]:
         c = self.config

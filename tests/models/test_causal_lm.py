@@ -412,6 +412,22 @@ def test_a_calls_own_rng_decides_its_dropout_and_the_models_is_left_alone(kind):
 
 
 @every_model
+def test_dropout_falls_on_the_attention_weights_and_on_both_branches_of_every_block(kind):
+    class Listener(np.random.Generator):
+        """A generator that remembers how many numbers were drawn at a time."""
+
+        def random(self, size, dtype):
+            sizes.append(math.prod(size))
+            return super().random(size, dtype)
+
+    sizes = []
+    make(kind, dropout=0.3)(IDS, rng=Listener(np.random.PCG64(0)))
+    stream, weights = B * T * C, B * 4 * T * T
+    embedded = [stream] if kind == "gpt" else []
+    assert sizes == embedded + [weights, stream, stream] * 2
+
+
+@every_model
 def test_without_dropout_training_draws_nothing(kind):
     model = make(kind)
     state = model.rng.bit_generator.state

@@ -1,0 +1,236 @@
+"""Attention, fused: `functional.attention` is this function.
+
+The formula stands in `reference.attention`. Three things make this one quick: it never divides
+the (T, S) weights by their sums but the (T, D) result; causal attention goes through the queries
+in blocks and leaves out the keys that none of a block may see; and e^x is worked out as 2^x.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minilm import kernels
+from minilm.tensor import Array, Tensor, from_op
+
+LOG2_E = math.log2(math.e)
+QUERY_BLOCK = 64  # causal attention takes this many queries at a time and skips the keys after them
+SAFE_SCORE = 40.0  # 2^±40 times any sum of them is far from float32's limits
+
+
+class _Block(NamedTuple):
+    """What the gradient needs of one block of queries."""
+
+    queries: slice
+    keys: slice
+    weights: Array  # (B, H/G, G, queries, keys) unnormalised attention weights, after dropout
+    plain: Array  # the same before dropout
+    total: Array  # (B, H/G, G, queries, 1) their sums
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Array | None = None,
+    bias: Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> Tensor:
+    """y = P v,  P = softmax(scale q kᵀ + bias) over the keys that may be attended to.
+
+    `mask` is boolean, True = may attend, broadcastable to (B, H, T, S). With `causal`, query i
+    also sees only the keys up to i + S - T: the last query stands beside the last key. `scale` is
+    1/√D unless given. k and v may have fewer heads, each serving H / (their number) heads of q. A
+    query that may attend to nothing gives zeros.
+
+    Shapes: (B, H, T, D), (B, H, S, D), (B, H, S, D) -> (B, H, T, D)
+    Gradient: dv = Pᵀ dy;  dP = dy vᵀ;  dscores = P (dP - Σ P dP), where Σ P dP = Σ dy y;
+        dq = scale dscores k;  dk = scale dscoresᵀ q; derived in docs/03-attention.md.
+    Raises: ValueError — shapes that do not belong together, a mask that is not boolean, dropout
+        without an rng.
+    Source: Vaswani et al. 2017, arXiv 1706.03762, eq. 1; shared key heads from Ainslie et al.
+        2023, arXiv 2305.13245.
+    """
+    _check_attention(q, k, v, mask, bias, dropout, rng)
+    batch, heads, length, width = q.shape
+    kv_heads, key_length = k.shape[1:3]
+    grouped = (batch, kv_heads, heads // max(1, kv_heads), length, width)
+    scale = 1 / math.sqrt(width) if scale is None else float(scale)
+    # Scores are kept in units of log 2, since 2^x is quicker than e^x: the factor goes into q.
+    q5 = (q.data * (scale * LOG2_E)).reshape(grouped)
+    k5, v5 = k.data[:, :, None], v.data[:, :, None]  # one key head meets its group by broadcasting
+
+    def whole(array: Array) -> Array:
+        """(B, H, T, S) by broadcasting, then heads in their groups."""
+        full = np.broadcast_to(array, (batch, heads, length, key_length))
+        return full.reshape(*grouped[:4], key_length)
+
+    allowed = None if mask is None else whole(mask)
+    added = None if bias is None else whole(bias.data * LOG2_E)
+    y = _heads_last(grouped, q.dtype)
+    blocks = [
+        _attend(y, q5, k5, v5, queries, keys, allowed, added, causal, dropout, rng)
+        for queries, keys in _query_blocks(length, key_length, causal)
+    ]
+    shape, has_bias = q.shape, bias is not None
+
+    def vjp(dy: Array) -> Sequence[Array | None]:
+        dq, dk, dv, dscores = _gradients(dy.reshape(grouped), y, q5, k5, v5, blocks, has_bias)
+        dq *= scale
+        dk *= 1 / LOG2_E  # q5 carries scale * log2(e)
+        gradients = (dq.reshape(shape), dk[:, :, 0], dv[:, :, 0])
+        return (*gradients, dscores.reshape(batch, heads, length, key_length)) if has_bias else gradients
+
+    parents = (q, k, v) if bias is None else (q, k, v, bias)
+    return from_op(y.reshape(shape), parents, vjp)
+
+
+def _query_blocks(length: int, key_length: int, causal: bool) -> Iterator[tuple[slice, slice]]:
+    """Which queries are worked on together, and the keys that the last of them sees."""
+    step = QUERY_BLOCK if causal else max(1, length)
+    for start in range(0, length, step):
+        stop = min(start + step, length)
+        seen = max(0, key_length - length + stop) if causal else key_length
+        yield slice(start, stop), slice(0, seen)
+
+
+def _attend(
+    y: Array,
+    q5: Array,
+    k5: Array,
+    v5: Array,
+    queries: slice,
+    keys: slice,
+    allowed: Array | None,
+    added: Array | None,
+    causal: bool,
+    dropout: float,
+    rng: np.random.Generator | None,
+) -> _Block:
+    """Work out y of one block of queries, in place; what its gradient will need."""
+    if allowed is not None:
+        allowed = allowed[..., queries, keys]
+    if causal:
+        visible = _causal_mask(queries.stop - queries.start, keys.stop)
+        allowed = visible if allowed is None else allowed & visible
+    scores = q5[..., queries, :] @ k5[..., keys, :].swapaxes(-1, -2)
+    if added is not None:
+        scores += added[..., queries, keys]
+    plain = _exp2_rows(scores, allowed)
+    total = (plain @ np.ones(plain.shape[-1], plain.dtype))[..., None]
+    total[total == 0] = 1  # a query that may attend to nothing: zeros, not 0/0
+    weights = plain
+    if dropout and rng is not None:
+        kept = kernels.random_mask(plain.shape, dropout, rng)
+        weights = plain * (kept * plain.dtype.type(1 / (1 - dropout)))
+    out = np.matmul(weights, v5[..., keys, :], out=y[..., queries, :])
+    out /= total
+    return _Block(queries, keys, weights, plain, total)
+
+
+def _gradients(
+    dy: Array, y: Array, q5: Array, k5: Array, v5: Array, blocks: list[_Block], want_scores: bool
+) -> tuple[Array, Array, Array, Any]:
+    """dscores k, dscoresᵀ q5, dv, and dscores itself where a bias wants it."""
+    dq = _heads_last(q5.shape, q5.dtype)
+    dk, dv = (_heads_last(k5.shape, q5.dtype) for _ in range(2))
+    dk[...], dv[...] = 0, 0
+    everything = np.zeros((*q5.shape[:4], k5.shape[3]), q5.dtype) if want_scores else None
+    for queries, keys, weights, plain, total in blocks:
+        dy_scaled = dy[..., queries, :] / total  # carries the 1/total of P = weights / total
+        inner = np.vecdot(dy_scaled, y[..., queries, :])[..., None]  # Σ P dP / total
+        dv[..., keys, :] += _sum_group(weights.swapaxes(-1, -2) @ dy_scaled)
+        dscores = dy_scaled @ v5[..., keys, :].swapaxes(-1, -2)
+        if weights is plain:
+            dscores -= inner
+            dscores *= plain
+        else:  # dP passes only where dropout kept the weight
+            dscores *= weights
+            dscores -= plain * inner
+        np.matmul(dscores, k5[..., keys, :], out=dq[..., queries, :])
+        dk[..., keys, :] += _sum_group(dscores.swapaxes(-1, -2) @ q5[..., queries, :])
+        if everything is not None:
+            everything[..., queries, keys] = dscores
+    return dq, dk, dv, everything
+
+
+def _heads_last(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An empty (B, H/G, G, T, D) that lies in memory as (B, T, H, D): joining heads is free."""
+    batch, kv_heads, group, length, width = shape
+    return np.empty((batch, length, kv_heads, group, width), dtype).transpose(0, 2, 3, 1, 4)
+
+
+def _sum_group(x: Array) -> Array:
+    """Add up what the heads that share one key head ask of it."""
+    return x if x.shape[2] == 1 else x.sum(2, keepdims=True)
+
+
+def _causal_mask(queries: int, keys: int) -> Array:
+    """(queries, keys) boolean: the last query sees every key, each one before it one key less."""
+    return np.arange(keys) <= np.arange(keys - queries, keys)[:, None]
+
+
+def _exp2_rows(scores: Array, allowed: Array | None) -> Array:
+    """2^(score - shift) where allowed, else 0, in place; softmax does not change with the shift.
+
+    subtle: only large scores need a shift, and whether there are any costs far less to ask than
+    each row's maximum costs to find.
+    """
+    if scores.size == 0 or (-SAFE_SCORE < scores.min() and scores.max() < SAFE_SCORE):
+        np.exp2(scores, out=scores)
+        if allowed is not None:
+            scores *= allowed
+        return scores
+    if allowed is not None:
+        np.copyto(scores, -np.inf, where=~allowed)
+    shift = scores.max(-1, keepdims=True)
+    shift[shift == -np.inf] = 0  # nothing allowed in this row: exp2(-inf) is the 0 we want
+    scores -= shift
+    return np.exp2(scores, out=scores)
+
+
+def _check_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Array | None,
+    bias: Tensor | None,
+    dropout: float,
+    rng: Any,
+) -> None:
+    if not (
+        q.ndim == k.ndim == v.ndim == 4
+        and k.shape == v.shape
+        and q.shape[0] == k.shape[0]
+        and q.shape[3] == k.shape[3]
+        and q.shape[1] % max(1, k.shape[1]) == 0
+    ):
+        raise ValueError(
+            "attention: expected q (B, H, T, D) and k, v (B, H or a divisor of H, S, D), got "
+            f"{q.shape}, {k.shape}, {v.shape}; split the heads before the sequence axis"
+        )
+    if mask is not None and mask.dtype != bool:
+        raise ValueError(
+            f"attention: expected a boolean mask, True = may attend, got {mask.dtype}; "
+            "write mask != 0, or pass additive scores as bias"
+        )
+    full = (*q.shape[:3], k.shape[2])
+    for name, extra in (("mask", mask), ("bias", bias)):
+        if extra is not None and not _broadcasts(extra.shape, full):
+            raise ValueError(
+                f"attention: expected a {name} that broadcasts to (B, H, T, S) = {full}, got "
+                f"{extra.shape}; put size 1 where it is the same for all"
+            )
+    if dropout and rng is None:
+        raise ValueError("attention: expected an rng with dropout > 0, got None; pass a Generator")
+
+
+def _broadcasts(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
+    """Whether an array of `shape` can be stretched to `full`."""
+    if len(shape) > len(full):
+        return False
+    return all(size in (1, whole) for size, whole in zip(shape[::-1], full[::-1], strict=False))
