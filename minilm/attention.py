@@ -83,7 +83,9 @@ def attention(
         dq *= scale
         dk *= 1 / LOG2_E  # q5 carries scale * log2(e)
         gradients = (dq.reshape(shape), dk[:, :, 0], dv[:, :, 0])
-        return (*gradients, dscores.reshape(batch, heads, length, key_length)) if has_bias else gradients
+        if not has_bias:
+            return gradients
+        return (*gradients, dscores.reshape(batch, heads, length, key_length))
 
     parents = (q, k, v) if bias is None else (q, k, v, bias)
     return from_op(y.reshape(shape), parents, vjp)

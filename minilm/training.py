@@ -110,9 +110,7 @@ def split_batch(batch: Batch, workers: int) -> list[Batch]:
     ]
 
 
-def _spawn(
-    rng: np.random.Generator | None, count: int
-) -> list[np.random.Generator | None]:
+def _spawn(rng: np.random.Generator | None, count: int) -> list[np.random.Generator | None]:
     """One generator for each lane, drawn from `rng`, so that saving rng's state saves them all."""
     if rng is None:
         return [None] * count
@@ -321,9 +319,7 @@ class Trainer:
         count = config.accumulation_steps
         batches = [self.sample(self.rng, config.batch_size) for _ in range(count)]
         self.optimizer.set_lr_factor(self.schedule(progress.step))
-        loss = train_step(
-            self.model, self.optimizer, batches, config.max_grad_norm, self.workers
-        )
+        loss = train_step(self.model, self.optimizer, batches, config.max_grad_norm, self.workers)
         clock.tokens += sum(batch["input_ids"].size for batch in batches)
         if not math.isfinite(loss):
             raise FloatingPointError(

@@ -11,6 +11,7 @@ The default takes about TIME on two cores and ends at a validation loss near LOS
 
 import argparse
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,13 @@ def prepare(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
             "choose another --out, or replace it with --overwrite"
         )
     config = configure(args)
-    texts = (lambda: data.read_texts(args.data)) if args.data else (lambda: [data.embedded_corpus()])
+
+    def texts() -> Iterable[str]:
+        return data.read_texts(args.data) if args.data else [data.embedded_corpus()]
+
+    tokenizer: Any
     if config["tokenizer"] == "char":
-        tokenizer: Any = CharTokenizer.train(texts())
+        tokenizer = CharTokenizer.train(texts())
     else:
         tokenizer = BPETokenizer.train(texts(), args.vocab_size or 1024)
     for name in (checkpoint.CONFIG, checkpoint.CHECKPOINT, checkpoint.BEST, training.METRICS):
@@ -124,8 +129,10 @@ def run(args: argparse.Namespace) -> None:
     trainer.callbacks = [bar]
     records = trainer.run()
     bar.close()
-    losses = {f"{n}-gram": NGram.train(train[:NGRAM_TOKENS], n, tokenizer.vocab_size).evaluate(validation)
-              for n in (3, 6)}  # fmt: skip
+    losses = {}
+    for order in (3, 6):
+        ngram = NGram.train(train[:NGRAM_TOKENS], order, tokenizer.vocab_size)
+        losses[f"{order}-gram"] = ngram.evaluate(validation)
     plot_losses(records, directory / "loss.png", losses)
     losses[config["model"]] = records[-1]["val_loss"]
     characters = len(tokenizer.decode(validation))
@@ -134,9 +141,7 @@ def run(args: argparse.Namespace) -> None:
         per_character = loss * (len(validation) - 1) / max(1, characters)
         print(f"{name:>12} {loss:10.4f} {metrics.perplexity(loss):10.3f} {per_character:10.4f}")
     prompt = validation[None, : min(length // 2, 32)]
-    sample = generation.generate(
-        model, prompt, 300, do_sample=True, temperature=0.8, rng=np.random.default_rng(settings.seed)
-    )
+    sample = generation.generate(model, prompt, 300, do_sample=True, temperature=0.8, rng=rng)
     print(f"\n{tokenizer.decode(sample[0])}\n\n{directory}: python scripts/generate.py {directory}")
 
 

@@ -31,6 +31,7 @@ from strategies import (
 
 from minilm import functional as F
 from minilm import tensor as T
+from minilm.kernels import random_mask
 from minilm.tensor import Tensor
 
 Array = np.ndarray
@@ -143,9 +144,9 @@ def rms_norm(x: Array, gamma: Array, eps: float = 1e-6) -> Array:
 
 
 def dropout(x: Array, p: float, rng: np.random.Generator) -> Array:
-    y, chances = np.empty(x.shape), rng.random(x.shape, np.float32)
+    y, kept = np.empty(x.shape), random_mask(x.shape, p, rng)
     for i in indices(x):
-        y[i] = 0 if chances[i] < p else x[i] / (1 - p)
+        y[i] = x[i] / (1 - p) if kept[i] else 0
     return y
 
 
@@ -190,7 +191,7 @@ def attention(
     scale = 1 / math.sqrt(width) if scale is None else scale
     mask = np.broadcast_to(True if mask is None else mask, full)
     bias = np.broadcast_to(0.0 if bias is None else bias, full)
-    chances = np.ones(full) if rng is None else rng.random(full, np.float32)
+    kept = np.ones(full, bool) if rng is None else random_mask(full, dropout, rng)
     y = np.zeros(q.shape)
     for b, h, t in np.ndindex(n_batch, n_heads, n_queries):
         g = h // (n_heads // k.shape[1])  # the key head of query head h
@@ -203,7 +204,7 @@ def attention(
             weight[s] = math.exp(score + bias[b, h, t, s])
         total = sum(weight.values())
         for s in seen:
-            if chances[b, h, t, s] >= dropout:
+            if kept[b, h, t, s]:
                 for d in range(width):
                     y[b, h, t, d] += weight[s] / total / (1 - dropout) * v[b, g, s, d]
     return y

@@ -13,8 +13,8 @@ import minilm
 
 PACKAGE = Path(minilm.__file__).parent
 ROOMS = [
-    *("kernels", "tensor", "reference", "functional", "nn", "models", "tokenizers", "objectives"),
-    *("optim", "data", "metrics", "checkpoint", "training", "generation", "pretrained"),
+    *("kernels", "tensor", "reference", "attention", "functional", "nn", "models", "tokenizers"),
+    *("objectives", "optim", "data", "metrics", "checkpoint", "training", "generation", "pretrained"),
     "pipelines",
 ]
 RUN_TIME = {"numpy", "regex", "minilm"} | set(sys.stdlib_module_names)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minilm import attention, kernels
 from minilm import functional as F
-from minilm import kernels
 from minilm import reference as R
 from minilm.tensor import Tensor, no_grad
 
@@ -404,7 +404,7 @@ def test_blocks_of_queries_give_what_one_block_gives(monkeypatch, T, S, extras):
 
     inputs = [q, k, v] + ([bias] if extras else [])
     blocks = value_and_grads(attend, *inputs)
-    monkeypatch.setattr(F, "QUERY_BLOCK", 1000)
+    monkeypatch.setattr(attention, "QUERY_BLOCK", 1000)
     assert_close(blocks, value_and_grads(attend, *inputs))
 
 
@@ -418,7 +418,7 @@ def test_small_scores_without_a_shift_give_what_the_shift_gives(monkeypatch, cau
         return F.attention(q, k, v, mask, causal=causal)
 
     quick = value_and_grads(attend, q, k, v)
-    monkeypatch.setattr(F, "SAFE_SCORE", 0.0)
+    monkeypatch.setattr(attention, "SAFE_SCORE", 0.0)
     assert_close(quick, value_and_grads(attend, q, k, v))
 
 
@@ -432,7 +432,7 @@ def test_a_bias_that_is_the_same_for_all_keys_changes_nothing(shift):
 
 def test_scores_at_the_edge_of_the_quick_path_stay_exact_in_float32():
     q = Tensor(np.full((1, 1, 2, 1), 1.0, np.float32))
-    k = Tensor(np.array([39.9, -39.9, 39.9, 0.0], np.float32).reshape(1, 1, 4, 1) / F.LOG2_E)
+    k = Tensor(np.array([39.9, -39.9, 39.9, 0.0], np.float32).reshape(1, 1, 4, 1) / attention.LOG2_E)
     v = Tensor(np.array([1.0, 2.0, 3.0, 4.0], np.float32).reshape(1, 1, 4, 1))
     y = F.attention(q, k, v, scale=1.0).data
     np.testing.assert_allclose(y, 2.0, rtol=1e-6)
@@ -618,7 +618,7 @@ def attend(**changes):
         (
             lambda: F.embedding(np.array([0.0]), leaf(5, 2)),
             TypeError,
-            "embedding: expected integer ids, got float64; tokenize the text first",
+            "embedding: expected integer ids, got float64; tokenize the text",
         ),
         (
             lambda: F.linear(leaf(2, 3), leaf(4, 5)),

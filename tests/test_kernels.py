@@ -117,6 +117,24 @@ def test_row_blocks_cover_every_row_once_and_stay_small(shape, block_bytes):
     assert (array == 1).all()
 
 
+@given(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=9), st.integers(0, 100))
+def test_a_random_mask_has_the_shape_and_is_the_same_for_the_same_seed(shape, seed):
+    one, other = (kernels.random_mask(shape, 0.5, np.random.default_rng(seed)) for _ in "12")
+    assert one.shape == shape and one.dtype == bool
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.9, 0.9999999])
+def test_a_random_mask_is_false_with_probability_p(p):
+    n = 400_000
+    mask = kernels.random_mask((n,), p, np.random.default_rng(0))
+    deviation = math.sqrt(p * (1 - p) / n)
+    assert abs((~mask).mean() - p) <= 4 * deviation + 2**-16
+    # neighbours, which come out of one 64-bit number, are independent
+    both = (~mask[0::2] & ~mask[1::2]).mean()
+    assert abs(both - p * p) <= 4 * math.sqrt(2) * deviation + 2**-15
+
+
 # What the docstring states, over small, middling and large numbers of both signs.
 POINTS = np.concatenate([np.linspace(-8, 8, 20_001), np.logspace(-30, 5, 1000), [-1e30, 0, 1e30]])
 

@@ -26,7 +26,7 @@ def build_model(name: str, config: Mapping[str, Any], rng: np.random.Generator) 
     unknown = set(config) - set(config_class.__dataclass_fields__)
     if unknown:
         raise ValueError(
-            f"{config_class.__name__}: expected fields {sorted(config_class.__dataclass_fields__)}, "
-            f"got {sorted(unknown)}"
+            f"{config_class.__name__}: expected fields of "
+            f"{sorted(config_class.__dataclass_fields__)}, got {sorted(unknown)}"
         )
     return model_class(config_class(**config), rng)  # type: ignore[call-arg]

@@ -93,10 +93,9 @@ class NGram:
         probability = np.full(len(tokens), 1 / self.vocab_size)
         context = np.zeros(len(tokens), np.int64)  # id of the gram of k - 1 that ends before i
         for keys, discounted, backoff in self.orders:
-            key = np.where(context == UNKNOWN, UNKNOWN, context * self.vocab_size + tokens)
-            gram = _find(keys, key)
+            gram = _find(keys, context * self.vocab_size + tokens)  # keys < 0: unknown contexts
             probability = discounted[gram] + backoff[context] * probability
-            context = np.append(UNKNOWN, gram[:-1])[: len(tokens)]
+            context = np.append(UNKNOWN, gram[:-1])
         return np.log(probability)
 
     def evaluate(self, tokens: np.ndarray) -> float:

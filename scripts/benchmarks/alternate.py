@@ -62,7 +62,9 @@ def serve(run: Callable[[], object], warmup: int = 3, **facts: Any) -> None:
     print(json.dumps({"peak_bytes": peak}), flush=True)
 
 
-def compare(a: Contestant, b: Contestant, seconds: float = 60, block: float = 0.3) -> dict[str, Any]:
+def compare(
+    a: Contestant, b: Contestant, seconds: float = 60, block: float = 0.3
+) -> dict[str, Any]:
     """Take turns for about `seconds`; medians of both, and the quartiles of the ratio a/b."""
     repetitions = {c.name: max(1, round(block / c.block(2))) for c in (a, b)}
     times: dict[str, list[float]] = {a.name: [], b.name: []}

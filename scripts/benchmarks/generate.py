@@ -75,9 +75,7 @@ def main() -> None:
         return serve(CONTESTANTS[args.child](), warmup=1)
     pair = [Contestant(name, [__file__, "--child", name]) for name in ("minilm", args.peer)]
     result = compare(*pair, seconds=args.seconds, block=0)
-    rates = {
-        c.name: TOKENS.get(c.name, NEW) / result["medians"][c.name] for c in pair
-    }
+    rates = {c.name: TOKENS.get(c.name, NEW) / result["medians"][c.name] for c in pair}
     for contestant in pair:
         peak = contestant.close()["peak_bytes"] / 2**20
         print(f"{contestant.name:>14} {rates[contestant.name]:8.2f} tokens/s {peak:8.0f} MiB")

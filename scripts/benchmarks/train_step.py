@@ -9,7 +9,6 @@ clipping and AdamW; for autograd and MyGrad, which bring no such optimizer, forw
 """
 
 import argparse
-
 import tempfile
 from pathlib import Path
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nn.gradients import check_gradients
 
+from minilm import kernels
 from minilm.models.causal import CausalLM, shift
 from minilm.models.gpt import GPT, GPTConfig
 from minilm.models.llama import Llama, LlamaConfig
@@ -412,16 +413,16 @@ def test_a_calls_own_rng_decides_its_dropout_and_the_models_is_left_alone(kind):
 
 
 @every_model
-def test_dropout_falls_on_the_attention_weights_and_on_both_branches_of_every_block(kind):
-    class Listener(np.random.Generator):
-        """A generator that remembers how many numbers were drawn at a time."""
+def test_dropout_falls_on_the_attention_weights_and_on_both_branches_of_every_block(
+    kind, monkeypatch
+):
+    def listen(shape, p, rng):
+        sizes.append(math.prod(shape))
+        return draw(shape, p, rng)
 
-        def random(self, size, dtype):
-            sizes.append(math.prod(size))
-            return super().random(size, dtype)
-
-    sizes = []
-    make(kind, dropout=0.3)(IDS, rng=Listener(np.random.PCG64(0)))
+    sizes, draw = [], kernels.random_mask
+    monkeypatch.setattr(kernels, "random_mask", listen)
+    make(kind, dropout=0.3)(IDS)
     stream, weights = B * T * C, B * 4 * T * T
     embedded = [stream] if kind == "gpt" else []
     assert sizes == embedded + [weights, stream, stream] * 2

@@ -179,6 +179,13 @@ def test_an_order_longer_than_the_stream_is_the_longest_order_there_is():
     assert np.isfinite(model.log_probabilities(stream)).all()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
+def test_any_integer_type_gives_the_same_model(dtype):
+    stream = natural_stream(200)
+    same = NGram.train(stream.astype(dtype), 3, 31)
+    assert same.evaluate(stream.astype(dtype)) == NGram.train(stream, 3, 31).evaluate(stream)
+
+
 def test_a_memory_mapped_stream_trains(tmp_path):
     np.save(tmp_path / "tokens.npy", natural_stream(200).astype(np.uint16))
     stream = np.load(tmp_path / "tokens.npy", mmap_mode="r")

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from ops_table import CASES, FUNCTIONAL, Example
 
+from minilm.kernels import random_mask
+
 torch = pytest.importorskip("torch", reason="the oracle torch is not installed: extra `parity`")
 nn = torch.nn.functional
 
 
 def dropped(x, p, rng):
     """torch draws other numbers, so it is handed ours."""
-    kept = torch.from_numpy(rng.random(tuple(x.shape), np.float32) >= p)
+    kept = torch.from_numpy(random_mask(tuple(x.shape), p, rng))
     return x * kept / (1 - p)
 
 

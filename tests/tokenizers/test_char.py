@@ -92,7 +92,9 @@ def test_an_unknown_character_is_named_with_its_position(text, stranger):
 @given(TEXTS, SURROGATES, TEXTS)
 def test_a_lone_surrogate_is_no_character_and_its_position_is_named(before, surrogate, after):
     for make in (CharTokenizer.train, CharTokenizer):
-        with pytest.raises(ValueError, match=f"got the lone surrogate .* at position {len(before)};"):
+        with pytest.raises(
+            ValueError, match=f"got the lone surrogate .* at position {len(before)};"
+        ):
             make(before + surrogate + after)
 
 
