@@ -18,7 +18,10 @@ PUBLIC = {
     "training": ("Trainer", "TrainingConfig", "evaluate", "train_step"),
     "generation": ("generate", "stream"),
 }
-ROOMS = ("functional", "nn", "models", "tokenizers", "objectives", "optim", "data", "metrics")
+ROOMS = (
+    *("kernels", "tensor", "reference", "functional", "nn", "models", "tokenizers", "objectives"),
+    *("optim", "data", "metrics", "checkpoint", "training", "generation"),
+)
 
 __all__ = [*ROOMS, *(name for names in PUBLIC.values() for name in names)]
 

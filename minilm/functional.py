@@ -178,7 +178,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     Shapes: (B, F), (B, F) -> (B, F)
     Gradient: dup = silu(gate) dy,  dgate = silu'(gate) up dy.
     Raises: ValueError — gate and up have different shapes.
-    Source: Shazeer 2020, arXiv 2002.05202, eq. 6.
+    Source: Shazeer 2020, arXiv 2002.05202, eq. 5.
     """
     if gate.shape != up.shape:
         raise ValueError(
@@ -329,6 +329,8 @@ def _column_sums(x: Array) -> Array:
 
 def dropout(x: Tensor, p: float, rng: np.random.Generator) -> Tensor:
     """y = x m / (1-p), each m being 0 with probability p, else 1; p = 0 gives x itself.
+
+    The probability is p to the nearest 1/65536, see `kernels.random_mask`.
 
     Shapes: (B, C) -> (B, C)
     Gradient: dx = dy m / (1-p).

@@ -180,7 +180,7 @@ def keep_top_k(logits: Array, k: int) -> Array:
     """-inf for all but each row's k largest (and what equals the last of them).
 
     Shapes: (B, V) -> (B, V)
-    Source: Fan et al. 2018, arXiv 1805.04833, section 5.1.
+    Source: Fan et al. 2018, arXiv 1805.04833.
 
     >>> keep_top_k(np.array([[1.0, 3.0, 2.0]]), 2)
     array([[-inf,   3.,   2.]])

@@ -8,6 +8,7 @@ operations on whole arrays, however many parameters there are.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,8 @@ class Optimizer:
                 )
             self.groups.append({**defaults, **group, "params": list(group["params"])})
         self.parameters: list[Tensor] = [p for group in self.groups for p in group["params"]]
-        self.steps = 0
+        # How often each parameter was stepped: one that is unfrozen later begins at 0 then.
+        self.steps = np.zeros(len(self.parameters), np.int64)
         self.lr_factor = 1.0
         self._flatten()
 
@@ -90,14 +92,18 @@ class Optimizer:
 
         Raises: ValueError — a parameter's array was replaced since the optimizer took hold of it.
         """
+        ready: list[tuple[Group, int]] = []
         jobs: list[Callable[[], None]] = []
         index = 0
         for group in self.groups:
             chosen = range(index, index + len(group["params"]))
             index = chosen.stop
-            ready = [i for i in chosen if self._ready(i)]
-            jobs += self._jobs(group, ready)
-        self.steps += 1
+            ready += [(group, i) for i in chosen if self._ready(i)]
+        self.steps[[i for _, i in ready]] += 1
+        for _, together in groupby(ready, key=lambda pair: (id(pair[0]), self.steps[pair[1]])):
+            (group, first), *others = together
+            indices = [first, *(i for _, i in others)]
+            jobs += self._jobs({**group, "step": int(self.steps[first])}, indices)
         if jobs:
             lanes = [jobs[lane::workers] for lane in range(min(workers, len(jobs)))]
             kernels.run_parallel([partial(_run_all, lane) for lane in lanes])
@@ -138,13 +144,14 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__} needs an _update method")
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the parameters: step count, factor, moments (the arrays themselves)."""
+        """Everything but the parameters: step counts, factor, moments (the arrays themselves)."""
         return {"steps": self.steps, "lr_factor": self.lr_factor, **self.state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises: ValueError — entries of other names or shapes; nothing is changed then."""
         self.check_state(state)
-        self.steps, self.lr_factor = int(state["steps"]), float(state["lr_factor"])
+        self.lr_factor = float(state["lr_factor"])
+        self.steps[...] = state["steps"]
         for name, array in self.state.items():
             array[...] = state[name]
 
@@ -152,7 +159,8 @@ class Optimizer:
         """Raises: ValueError — what load_state_dict would not take."""
         expected = {"steps", "lr_factor", *self.state}
         shapes = {name: np.shape(state[name]) for name in sorted(state)}
-        wrong = [n for n in self.state if n in shapes and shapes[n] != self.data.shape]
+        own = dict.fromkeys(self.state, self.data.shape) | {"steps": self.steps.shape}
+        wrong = [name for name in own if shapes.get(name) != own[name]]
         if set(state) != expected or wrong:
             raise ValueError(
                 f"{type(self).__name__}: expected state {sorted(expected)} of {self.data.size} "
@@ -227,10 +235,10 @@ class Adam(Optimizer):
         m += (1 - beta1) * g
         v *= beta2
         v += (1 - beta2) * (g * g)
-        denominator = v / (1 - beta2**self.steps)
+        denominator = v / (1 - beta2 ** group["step"])
         np.sqrt(denominator, out=denominator)
         denominator += group["eps"]
-        update = m / (1 - beta1**self.steps)
+        update = m / (1 - beta1 ** group["step"])
         update /= denominator
         if decay and self.decoupled:
             update += decay * theta
@@ -241,7 +249,8 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with θ = θ - lr (m̂ / (√v̂ + ε) + weight_decay θ): the decay stays out of the moments.
 
-    Source: Loshchilov & Hutter 2017, arXiv 1711.05101, algorithm 2.
+    Source: Loshchilov & Hutter 2017, arXiv 1711.05101, algorithm 2. Differs: the learning rate
+        scales the decay too, as in torch; the paper's scales it by the schedule alone.
     """
 
     decoupled = True
@@ -299,7 +308,7 @@ def orthogonalize(x: Array, steps: int = 5) -> Array:
 
     Newton-Schulz: X ← a X + (b A + c A²) X with A = X Xᵀ applies s ← a s + b s³ + c s⁵ to every
     singular value s. These a, b, c make small s grow fastest (a = 3.44 a step) and leave every s
-    that began above 0.01 within about 0.7..1.2, which serves as well as exactly 1.
+    that began above 0.01 within 0.68..1.14, which serves as well as exactly 1.
 
     Shapes: (M, N) -> (M, N)
     Source: Jordan et al. 2024; derived in docs/05-optimizers.md.

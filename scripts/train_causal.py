@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from common import Bar, add_fields, pick, plot_losses
+from presets import PRESETS
 
 from minilm import checkpoint, data, generation, metrics, training
 from minilm.models import MODELS, build_model
@@ -25,20 +26,6 @@ from minilm.models.ngram import NGram
 from minilm.objectives.causal import evaluation_windows, sample_windows
 from minilm.tokenizers import BPETokenizer, CharTokenizer, load_tokenizer
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": dict(
-        model="llama", tokenizer="char", max_len=128, d_model=128, n_heads=4, n_layers=4,
-        qk_norm=True, zero_init=True, optimizer="muon", learning_rate=4e-3,
-        schedule="linear", hold=0.4, warmup_steps=50, batch_size=16, max_steps=1000,
-    ),
-    # The configuration that nanoGPT's README gives for a CPU.
-    "nanogpt-cpu": dict(
-        model="gpt", tokenizer="char", max_len=64, d_model=128, n_heads=4, n_layers=4, dropout=0.0,
-        optimizer="adamw", learning_rate=1e-3, min_learning_rate=1e-4, beta2=0.99,
-        weight_decay=0.1, schedule="cosine", warmup_steps=100, batch_size=12, max_steps=2000,
-        max_grad_norm=1.0, eval_stride=64,  # windows that touch
-    ),
-}  # fmt: skip
 NGRAM_TOKENS = 5_000_000  # the baseline counts in memory; it sees at most so many tokens
 
 
@@ -138,7 +125,7 @@ def run(args: argparse.Namespace) -> None:
     characters = len(tokenizer.decode(validation))
     print(f"{'validation':>12} {'nats/token':>10} {'perplexity':>10} {'nats/char':>10}")
     for name, loss in losses.items():
-        per_character = loss * (len(validation) - 1) / max(1, characters)
+        per_character = metrics.nats_per_character(loss, len(validation), characters)
         print(f"{name:>12} {loss:10.4f} {metrics.perplexity(loss):10.3f} {per_character:10.4f}")
     prompt = validation[None, : min(length // 2, 32)]
     sample = generation.generate(model, prompt, 300, do_sample=True, temperature=0.8, rng=rng)

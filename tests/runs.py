@@ -20,8 +20,10 @@ def tiny_model(family: str = "gpt", seed: int = 0, **fields: Any) -> Any:
 
 def tiny_trainer(directory: Path, dropout: float = 0.1, **settings: Any) -> training.Trainer:
     """A trainer over TEXT; everything that draws random numbers is switched on."""
-    values = {"max_steps": 40, "batch_size": 4, "optimizer": "muon", "learning_rate": 1e-2, 
-              "eval_interval": 10, "save_interval": 4, "log_interval": 3, "accumulation_steps": 2, "workers": 2}  # fmt: skip
+    values = dict(
+        max_steps=40, batch_size=4, optimizer="muon", learning_rate=1e-2, eval_interval=10,
+        save_interval=4, log_interval=3, accumulation_steps=2, workers=2,
+    )  # fmt: skip
     config = training.TrainingConfig(**{**values, **settings})
     model = tiny_model(dropout=dropout)
     train, validation = TEXT[:-100], TEXT[-100:]

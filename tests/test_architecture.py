@@ -14,7 +14,16 @@ import minilm
 PACKAGE = Path(minilm.__file__).parent
 ROOMS = [
     *("kernels", "tensor", "reference", "attention", "functional", "nn", "models", "tokenizers"),
-    *("objectives", "optim", "data", "metrics", "checkpoint", "training", "generation", "pretrained"),
+    *(
+        "objectives",
+        "optim",
+        "data",
+        "metrics",
+        "checkpoint",
+        "training",
+        "generation",
+        "pretrained",
+    ),
     "pipelines",
 ]
 RUN_TIME = {"numpy", "regex", "minilm"} | set(sys.stdlib_module_names)

@@ -56,7 +56,9 @@ def test_any_flipped_byte_is_the_named_error_or_changes_nothing(saved):
     assert errors > len(content) / 2
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x04N.", b"PK\x03\x04" + b"x" * 50])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a checkpoint", b"\x80\x04N.", b"PK\x03\x04" + b"x" * 50]
+)
 def test_a_foreign_file_is_the_named_error(tmp_path, content):
     path = tmp_path / "checkpoint.npz"
     path.write_bytes(content)

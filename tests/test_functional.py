@@ -432,7 +432,9 @@ def test_a_bias_that_is_the_same_for_all_keys_changes_nothing(shift):
 
 def test_scores_at_the_edge_of_the_quick_path_stay_exact_in_float32():
     q = Tensor(np.full((1, 1, 2, 1), 1.0, np.float32))
-    k = Tensor(np.array([39.9, -39.9, 39.9, 0.0], np.float32).reshape(1, 1, 4, 1) / attention.LOG2_E)
+    k = Tensor(
+        np.array([39.9, -39.9, 39.9, 0.0], np.float32).reshape(1, 1, 4, 1) / attention.LOG2_E
+    )
     v = Tensor(np.array([1.0, 2.0, 3.0, 4.0], np.float32).reshape(1, 1, 4, 1))
     y = F.attention(q, k, v, scale=1.0).data
     np.testing.assert_allclose(y, 2.0, rtol=1e-6)

@@ -180,7 +180,10 @@ def test_generation_leaves_the_mode_of_the_model_as_it_was(model):
         ({"top_p": 1.5}, "expected 0 < top_p <= 1"),
         ({"repetition_penalty": 0.0}, "expected repetition_penalty > 0"),
         ({"do_sample": True}, "expected rng"),
-        ({"num_return_sequences": 5}, "do_sample=True for num_return_sequences=5, got do_sample=False"),
+        (
+            {"num_return_sequences": 5},
+            "do_sample=True for num_return_sequences=5, got do_sample=False",
+        ),
     ],
 )
 def test_wrong_arguments_are_named_at_the_call(model, arguments, message):

@@ -119,7 +119,7 @@ def test_row_blocks_cover_every_row_once_and_stay_small(shape, block_bytes):
 
 @given(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=9), st.integers(0, 100))
 def test_a_random_mask_has_the_shape_and_is_the_same_for_the_same_seed(shape, seed):
-    one, other = (kernels.random_mask(shape, 0.5, np.random.default_rng(seed)) for _ in "12")
+    one, other = (kernels.random_mask(shape, 0.5, np.random.default_rng(seed)) for _ in range(2))
     assert one.shape == shape and one.dtype == bool
     np.testing.assert_array_equal(one, other)
 

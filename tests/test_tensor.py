@@ -482,6 +482,15 @@ def test_data_that_changed_in_place_stops_backward(change, which):
 
 
 @pytest.mark.parametrize("change", [assign_part, assign_tensor, add_in_place, replace])
+def test_a_result_that_changed_before_it_was_used_stops_backward_too(change):
+    y = T.exp(leaf(2, 3))  # its gradient needs y itself
+    change(y)
+    for root, dy in ((y.sum(), None), (y, np.ones((2, 3)))):
+        with pytest.raises(ValueError, match=r"shape \(2, 3\) that was changed in place since"):
+            root.backward(dy)
+
+
+@pytest.mark.parametrize("change", [assign_part, assign_tensor, add_in_place, replace])
 def test_data_may_change_before_it_is_used_and_after_backward(change):
     x = leaf(2, 3)
     change(x)

@@ -117,7 +117,9 @@ def test_rows_that_do_not_match_are_an_error():
     model = tiny_model()
     batch = batch_of(4)
     batch["labels"] = batch["labels"][:3]
-    with pytest.raises(ValueError, match="expected arrays with equally many rows, got .*first axis"):
+    with pytest.raises(
+        ValueError, match="expected arrays with equally many rows, got .*first axis"
+    ):
         train_step(model, SGD(model.parameters(), lr=0.1), batch)
 
 
@@ -242,7 +244,9 @@ def test_a_wrong_field_is_named(field, value):
 
 def run_child(directory, kill_after=None):
     """Train in a process of its own; SIGKILL it `kill_after` seconds after it begins."""
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join(
+        [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(directory)],
         env={**os.environ, "PYTHONPATH": path},

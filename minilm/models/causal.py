@@ -59,7 +59,8 @@ class CausalLM(Module):
         """Logits for every position and, with labels, the mean loss.
 
         `attention_mask` (B, S), 1 = a real token, 0 = padding. `caches` (from `new_caches`) hold
-        the positions before input_ids. `logits_to_keep` projects only that many last positions.
+        the positions before input_ids. `logits_to_keep` projects only that many last positions
+        (None: all).
 
         Shapes: input_ids (B, T), labels (B, T) or (B, T+1) -> logits (B, T, V)
         Raises: ValueError — input_ids is not (B, T), or reaches beyond max_len.
@@ -74,6 +75,12 @@ class CausalLM(Module):
             )
         mask = None
         if attention_mask is not None:
+            expected = (len(input_ids), past + input_ids.shape[1])
+            if np.shape(attention_mask) != expected:
+                raise ValueError(
+                    f"{type(self).__name__}: expected attention_mask of shape {expected}, one "
+                    f"entry for each position so far, got {np.shape(attention_mask)}"
+                )
             mask = np.asarray(attention_mask).astype(bool)[:, None, None, :]
         hidden = self.hidden(input_ids, mask, caches, self.rng if rng is None else rng)
         if logits_to_keep is not None:
@@ -105,11 +112,15 @@ def shift(labels: Array, length: int) -> Array:
     array([[6, 7, 8]])
     """
     labels = np.asarray(labels)
-    if labels.ndim != 2 or labels.shape[1] not in (length, length + 1):
+    if (
+        labels.ndim != 2
+        or labels.shape[1] not in (length, length + 1)
+        or labels.dtype.kind not in "iu"
+    ):
         raise ValueError(
-            f"labels: expected shape (B, {length}) or (B, {length + 1}) for input_ids (B, "
-            f"{length}), got {labels.shape}; pass labels=input_ids, or one more column for the "
-            "token after the window"
+            f"labels: expected shape (B, {length}) or (B, {length + 1}) of integers for input_ids "
+            f"(B, {length}), got {labels.shape} of {labels.dtype}; pass labels=input_ids, or one "
+            "more column for the token after the window"
         )
     targets = np.full((len(labels), length), F.IGNORE_INDEX, np.int64)
     targets[:, : labels.shape[1] - 1] = labels[:, 1:]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from minilm.tensor import Array, Tensor
+from minilm.tensor import FLOATS, Array, Tensor
 
 
 def parameter(data: Array) -> Tensor:
@@ -121,6 +121,7 @@ class Module:
         Raises: ValueError — a prefix that names nothing.
         """
         named = dict(self.named_parameters())
+        frozen: list[str] = []
         for prefix in prefixes:
             chosen = [n for n in named if n == prefix or n.startswith(prefix.rstrip(".") + ".")]
             if not chosen:
@@ -128,12 +129,18 @@ class Module:
                     f"freeze: expected the beginning of a parameter's name, got {prefix!r}; "
                     f"names begin with {sorted({name.split('.')[0] for name in named})}"
                 )
-            for name in chosen:
-                named[name].requires_grad = False
+            frozen += chosen
+        for name in frozen:
+            named[name].requires_grad = False
         return self
 
     def astype(self, dtype: Any) -> "Module":
-        """Convert every parameter to float32 or float64."""
+        """Convert every parameter to float32 or float64.
+
+        Raises: ValueError — another dtype.
+        """
+        if np.dtype(dtype) not in FLOATS:
+            raise ValueError(f"astype: expected float32 or float64, got {np.dtype(dtype)}")
         for tensor in self.parameters():
             tensor.data = tensor.data.astype(dtype)
             tensor.grad = None

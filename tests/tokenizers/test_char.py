@@ -27,7 +27,7 @@ def test_decode_of_encode_is_the_identity_on_any_text(text):
 @given(TEXTS.filter(bool), st.data())
 def test_an_id_is_the_place_of_the_character_in_code_point_order(alphabet, data):
     tokenizer = CharTokenizer.train(alphabet)
-    text = data.draw(st.text(alphabet))
+    text = data.draw(st.text(sorted(set(alphabet))))
     assert tokenizer.encode(text) == [sorted(set(alphabet)).index(c) for c in text]
     assert tokenizer.vocab_size == len(set(alphabet))
 
