@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from minilm.files import replacing
 from minilm.models import CausalLM, build_model
 from minilm.tensor import Array
-from minilm.tokenizers.base import replacing
 
 FORMAT = "minilm checkpoint 1"
 META = "meta.json"

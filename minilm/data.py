@@ -12,7 +12,8 @@ from typing import BinaryIO
 import numpy as np
 import regex
 
-from minilm.tokenizers.base import Texts, Tokenizer, as_texts, replacing
+from minilm.files import replacing
+from minilm.tokenizers.base import Texts, Tokenizer, as_texts
 
 TEXT_SUFFIXES = (".txt", ".md", ".rst", ".tex", ".py")
 # The last place before a whitespace character that something else follows, but not inside "\r\n".

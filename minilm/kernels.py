@@ -13,6 +13,7 @@ Nothing here knows what a model is. Three facts about NumPy on a CPU stand behin
 import ctypes
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ Result = TypeVar("Result")
 # glibc's names for the settings, from <malloc.h>.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
+THREAD_NAME = "minilm-worker"
 BLOCK_BYTES = 512 * 1024  # a few arrays of this size fit in one core's second-level cache together
 
 
@@ -86,16 +88,17 @@ def blas_threads(count: int) -> Iterator[None]:
 @cache
 def _pool(process: int, size: int) -> ThreadPoolExecutor:
     """Threads made once. `process` is part of the key since threads do not survive a fork."""
-    return ThreadPoolExecutor(size, thread_name_prefix="minilm")
+    return ThreadPoolExecutor(size, thread_name_prefix=THREAD_NAME)
 
 
 def run_parallel(functions: Sequence[Callable[[], Result]]) -> list[Result]:
     """Call every function, each in a thread of its own (the first in this one); their results.
 
-    An exception in any of them is raised here, after all have stopped.
+    An exception in any of them is raised here, after all have stopped. Called from one of its own
+    threads it runs the functions one by one: all threads may be taken.
     """
-    if len(functions) == 1:
-        return [functions[0]()]
+    if len(functions) < 2 or threading.current_thread().name.startswith(THREAD_NAME):
+        return [function() for function in functions]
     pool = _pool(os.getpid(), len(functions) - 1)
     futures = [pool.submit(function) for function in functions[1:]]
     try:
@@ -160,7 +163,9 @@ def erf(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     b1, b2 = np.zeros_like(x), np.zeros_like(x)
     for c in reversed(coefficients[1:]):
         b1, b2 = u * b1 - b2 + c, b1
-    return x * (u / 2 * b1 - b2 + coefficients[0])
+    y = x * (u / 2 * b1 - b2 + coefficients[0])
+    np.copyto(y, np.sign(x), where=np.abs(x) == limit)
+    return y
 
 
 keep_memory_pages()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minilm import checkpoint, kernels
+from minilm.files import replacing
 from minilm.nn import Module
 from minilm.optim import (
     AdamW,
@@ -27,7 +28,6 @@ from minilm.optim import (
     linear_schedule,
 )
 from minilm.tensor import Array, Tensor, no_grad, walk
-from minilm.tokenizers.base import replacing
 
 Batch = dict[str, Array]
 Record = dict[str, Any]

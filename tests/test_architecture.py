@@ -13,7 +13,8 @@ import minilm
 
 PACKAGE = Path(minilm.__file__).parent
 ROOMS = [
-    *("kernels", "tensor", "reference", "attention", "functional", "nn", "models", "tokenizers"),
+    *("kernels", "files", "tensor", "reference", "attention", "functional", "nn", "models"),
+    "tokenizers",
     *(
         "objectives",
         "optim",

@@ -154,3 +154,18 @@ def test_erf_keeps_the_shape_and_its_input():
     x.flags.writeable = False
     assert kernels.erf(x).shape == (2, 3, 4)
     assert kernels.erf(np.zeros((0, 3), np.float32)).shape == (0, 3)
+
+
+def test_run_parallel_inside_run_parallel_ends():
+    def inner(name):
+        return lambda: kernels.run_parallel([lambda i=i: (name, i) for i in range(3)])
+
+    found = kernels.run_parallel([inner("a"), inner("b"), inner("c")])
+    assert found == [[(name, i) for i in range(3)] for name in "abc"]
+    assert kernels.run_parallel([]) == []
+
+
+def test_erf_is_exactly_one_far_out():
+    for dtype in (np.float32, np.float64):
+        x = np.array([-1e4, -7, 7, 1e4, np.inf], dtype)
+        np.testing.assert_array_equal(kernels.erf(x), [-1, -1, 1, 1, 1])

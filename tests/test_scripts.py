@@ -10,9 +10,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-TINY = (
-    "--d-model 16 --n-heads 2 --n-layers 1 --max-len 16 --batch-size 8 --eval-interval 10".split()
-)
+TINY = [
+    "--d-model",
+    "16",
+    "--n-heads",
+    "2",
+    "--n-layers",
+    "1",
+    "--max-len",
+    "16",
+    "--batch-size",
+    "8",
+    "--eval-interval",
+    "10",
+]
 TEXT = "The cat sat on the mat.\nThe dog sat on the log.\n" * 60
 needs_extra = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("tqdm", "matplotlib")),

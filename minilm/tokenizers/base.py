@@ -1,13 +1,13 @@
 """What every tokenizer shares: its calls, its file, its error."""
 
 import json
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
+
+from minilm.files import replacing
 
 Texts = str | Iterable[str]
 FILE_NAME = "tokenizer.json"
@@ -148,21 +148,3 @@ def check_unicode(text: str) -> None:
             f"expected Unicode text, got the lone surrogate {text[error.start]!r} at position "
             f"{error.start}; read files as UTF-8, or remove it: text.encode('utf-8', 'ignore')"
         ) from None
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` at the end of the block, and only then.
-
-    Whoever reads `path` meanwhile, or after a crash or an exception, finds the old content.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
