@@ -1,8 +1,10 @@
 """Two programs timed side by side on a noisy machine.
 
 Each contestant runs in a process of its own and waits, idle, for its turn; the turns are short
-blocks of repetitions, A B B A A B ..., so that a slow minute of the machine hits both. What counts
-is the ratio of each pair of neighbouring blocks: their median, and the quartiles around it.
+blocks of repetitions, A B B A A B ..., so that a slow minute of the machine hits both. A block
+begins with one repetition that is not counted, in which the caches fill again and the other's
+threads, which may still spin, go to sleep. What counts is the ratio of each pair of neighbouring
+blocks: their median, and the quartiles around it.
 """
 
 import json
@@ -32,10 +34,10 @@ class Contestant:
             raise SystemExit(f"{self.name}: ended without an answer; see its error above")
         return json.loads(line)
 
-    def block(self, repetitions: int) -> float:
-        """Seconds per repetition."""
+    def block(self, repetitions: int, settle: int = 1) -> float:
+        """Seconds per repetition, after `settle` that are not counted."""
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{repetitions}\n")
+        self.process.stdin.write(f"{settle} {repetitions}\n")
         self.process.stdin.flush()
         return self._read()["seconds"] / repetitions
 
@@ -54,8 +56,11 @@ def serve(run: Callable[[], object], warmup: int = 3, **facts: Any) -> None:
         run()
     print(json.dumps(facts), flush=True)
     for line in sys.stdin:
+        settle, repetitions = map(int, line.split())
+        for _ in range(settle):
+            run()
         start = time.perf_counter()
-        for _ in range(int(line)):
+        for _ in range(repetitions):
             run()
         print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -63,16 +68,20 @@ def serve(run: Callable[[], object], warmup: int = 3, **facts: Any) -> None:
 
 
 def compare(
-    a: Contestant, b: Contestant, seconds: float = 60, block: float = 0.3
+    a: Contestant, b: Contestant, seconds: float = 60, block: float = 0.5
 ) -> dict[str, Any]:
-    """Take turns for about `seconds`; medians of both, and the quartiles of the ratio a/b."""
-    repetitions = {c.name: max(1, round(block / c.block(2))) for c in (a, b)}
+    """Take turns for about `seconds`; medians of both, and the quartiles of the ratio a/b.
+
+    A block lasts about `block` seconds; 0 makes it a single repetition, without one to settle.
+    """
+    settle = 1 if block else 0
+    repetitions = {c.name: max(1, round(block / c.block(1, settle))) for c in (a, b)}
     times: dict[str, list[float]] = {a.name: [], b.name: []}
     order = [a, b]
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times[a.name]) < 5:
         for contestant in order:
-            times[contestant.name].append(contestant.block(repetitions[contestant.name]))
+            times[contestant.name].append(contestant.block(repetitions[contestant.name], settle))
         order.reverse()
     ratios = [x / y for x, y in zip(times[a.name], times[b.name], strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)

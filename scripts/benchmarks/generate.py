@@ -1,15 +1,17 @@
 """Tokens per second of greedy decoding, GPT-2 124M shape, random weights, batch 1, float32.
 
     python scripts/benchmarks/generate.py                    # minilm / transformers, both cached
-    python scripts/benchmarks/generate.py --peer uncached    # against decoding without a cache
+    python scripts/benchmarks/generate.py --peer plain       # against NumPy without a cache
     python scripts/benchmarks/generate.py --peer floor       # against bare matrix-vector products
 
-Peers are installed by hand: `pip install torch transformers`. "uncached" runs the whole text
-through the model for each new token, as picoGPT does. "floor" multiplies a vector with every weight
+Peers are installed by hand: `pip install torch transformers`. "plain" is the formula in
+plain NumPy: all the text goes through the model, and all logits are worked out, for each new
+token, as picoGPT does. "floor" multiplies a vector with every weight
 matrix once a token: what memory bandwidth allows.
 """
 
 import argparse
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -25,11 +27,11 @@ def prompt() -> np.ndarray:
     return np.random.default_rng(1).integers(0, VOCAB, (1, PROMPT))
 
 
-def minilm_generate(use_cache: bool, new: int) -> Callable[[], object]:
+def minilm_generate(new: int) -> Callable[[], object]:
     from minilm import GPT, GPTConfig, generate
 
     model = GPT(GPTConfig(), np.random.default_rng(0)).eval()
-    return lambda: generate(model, prompt(), new, use_cache=use_cache)
+    return lambda: generate(model, prompt(), new)
 
 
 def transformers_generate(new: int) -> Callable[[], object]:
@@ -40,6 +42,44 @@ def transformers_generate(new: int) -> Callable[[], object]:
     ids = torch.from_numpy(prompt())
     options = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
     return lambda: model.generate(ids, attention_mask=torch.ones_like(ids), **options)
+
+
+def plain_generate(new: int) -> Callable[[], object]:
+    heads, width, rng = 12, 768, np.random.default_rng(0)
+    shapes = {"qkv": (width, 3 * width), "out": (width, width)}
+    shapes |= {"up": (width, 4 * width), "down": (4 * width, width)}
+    blocks = [
+        {name: rng.standard_normal(shape, np.float32) * 0.02 for name, shape in shapes.items()}
+        for _ in range(LAYERS)
+    ]
+    embedding = rng.standard_normal((VOCAB, width), np.float32) * 0.02
+
+    def norm(x: np.ndarray) -> np.ndarray:
+        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+
+    def softmax(x: np.ndarray) -> np.ndarray:
+        e = np.exp(x - x.max(-1, keepdims=True))
+        return e / e.sum(-1, keepdims=True)
+
+    def logits(ids: list[int]) -> np.ndarray:
+        x = embedding[ids]
+        hidden = (1 - np.tri(len(ids), dtype=np.float32)) * -1e10
+        for block in blocks:
+            q, k, v = np.split(norm(x) @ block["qkv"], 3, axis=-1)
+            parts = [np.split(part, heads, axis=-1) for part in (q, k, v)]
+            y = [softmax(a @ b.T / 8 + hidden) @ c for a, b, c in zip(*parts, strict=True)]
+            x = x + np.hstack(y) @ block["out"]
+            u = norm(x) @ block["up"]
+            u = 0.5 * u * (1 + np.tanh((2 / math.pi) ** 0.5 * (u + 0.044715 * u**3)))
+            x = x + u @ block["down"]
+        return norm(x) @ embedding.T
+
+    def run() -> None:
+        ids = prompt()[0].tolist()
+        for _ in range(new):
+            ids.append(int(logits(ids)[-1].argmax()))
+
+    return run
 
 
 def floor(new: int) -> Callable[[], object]:
@@ -57,12 +97,11 @@ def floor(new: int) -> Callable[[], object]:
 
 
 CONTESTANTS: dict[str, Callable[[], Callable[[], object]]] = {
-    "minilm": partial(minilm_generate, True, NEW),
+    "minilm": partial(minilm_generate, NEW),
     "transformers": partial(transformers_generate, NEW),
-    "uncached": partial(minilm_generate, False, 8),
+    "plain": partial(plain_generate, NEW),
     "floor": partial(floor, NEW),
 }
-TOKENS = {"uncached": 8}  # without a cache a turn of 64 tokens would take too long
 
 
 def main() -> None:
@@ -75,13 +114,12 @@ def main() -> None:
         return serve(CONTESTANTS[args.child](), warmup=1)
     pair = [Contestant(name, [__file__, "--child", name]) for name in ("minilm", args.peer)]
     result = compare(*pair, seconds=args.seconds, block=0)
-    rates = {c.name: TOKENS.get(c.name, NEW) / result["medians"][c.name] for c in pair}
+    rates = {c.name: NEW / result["medians"][c.name] for c in pair}
     for contestant in pair:
         peak = contestant.close()["peak_bytes"] / 2**20
         print(f"{contestant.name:>14} {rates[contestant.name]:8.2f} tokens/s {peak:8.0f} MiB")
-    scale = TOKENS.get(args.peer, NEW) / NEW
     low, middle, high = (
-        1 / (x * scale) for x in (result["quartiles"][1], result["ratio"], result["quartiles"][0])
+        1 / x for x in (result["quartiles"][1], result["ratio"], result["quartiles"][0])
     )
     print(
         f"{'speed-up':>14} {middle:8.2f} x        quartiles {low:.2f} .. {high:.2f} "

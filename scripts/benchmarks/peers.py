@@ -111,16 +111,15 @@ def composed_loss(xp: Any, p: dict[str, Any], size: Size) -> Any:
     tokens = windows(size)
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     n_rows, length = inputs.shape
-    hidden = np.where(np.tri(length, dtype=bool), 0, -1e9).astype(np.float32)
-    scale = np.float32((size.d_model // size.n_heads) ** -0.5)
+    hidden = (1 - np.tri(length, dtype=np.float32)) * -1e9
+    width = size.d_model // size.n_heads
 
     def linear(x: Any, name: str) -> Any:
         return xp.matmul(x, p[f"{name}.weight"].T) + p[f"{name}.bias"]
 
     def norm(x: Any, name: str) -> Any:
-        centred = x - xp.mean(x, axis=-1, keepdims=True)
-        variance = xp.mean(centred * centred, axis=-1, keepdims=True)
-        normal = centred / xp.sqrt(variance + np.float32(1e-5))
+        variance = xp.var(x, axis=-1, keepdims=True)
+        normal = (x - xp.mean(x, axis=-1, keepdims=True)) / xp.sqrt(variance + 1e-5)
         return normal * p[f"{name}.weight"] + p[f"{name}.bias"]
 
     def heads(x: Any) -> Any:
@@ -132,13 +131,12 @@ def composed_loss(xp: Any, p: dict[str, Any], size: Size) -> Any:
         b = f"blocks.{i}"
         h = norm(x, f"{b}.norm1")
         q, k, v = (heads(linear(h, f"{b}.attention.{c}")) for c in "qkv")
-        scores = xp.matmul(q, xp.transpose(k, (0, 1, 3, 2))) * scale + hidden
+        scores = xp.matmul(q, xp.transpose(k, (0, 1, 3, 2))) / np.sqrt(width) + hidden
         e = xp.exp(scores - xp.max(scores, axis=-1, keepdims=True))
         y = xp.matmul(e / xp.sum(e, axis=-1, keepdims=True), v)
         x = x + linear(xp.reshape(xp.transpose(y, (0, 2, 1, 3)), x.shape), f"{b}.attention.out")
         u = linear(norm(x, f"{b}.norm2"), f"{b}.feed_forward.up")
-        inner = np.float32((2 / np.pi) ** 0.5) * (u + np.float32(0.044715) * u * u * u)
-        gelu = np.float32(0.5) * u * (1 + xp.tanh(inner))
+        gelu = 0.5 * u * (1 + xp.tanh(np.sqrt(2 / np.pi) * (u + 0.044715 * u**3)))
         x = x + linear(gelu, f"{b}.feed_forward.down")
     logits = xp.matmul(norm(x, "final_norm"), p["token_embedding.weight"].T)
     logits = xp.reshape(logits, (n_rows * length, -1))
