@@ -108,7 +108,7 @@ class Optimizer:
             lanes = [jobs[lane::workers] for lane in range(min(workers, len(jobs)))]
             kernels.run_parallel([partial(_run_all, lane) for lane in lanes])
         for p in self.parameters:
-            p.version += 1  # changed in place: a graph that still needs the old values must not run
+            p.changes[0] += 1  # a graph that still needs the old values must not run
 
     def _ready(self, i: int) -> bool:
         """Bring parameter i's gradient into the flat buffer; False where it has none."""
@@ -369,6 +369,17 @@ class Optimizers:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises: ValueError — entries of other names or shapes; nothing is changed then."""
+        self.check_state(state)
+        for optimizer, part in zip(self.optimizers, self._parts(state), strict=True):
+            optimizer.load_state_dict(part)
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Raises: ValueError — what load_state_dict would not take."""
+        for optimizer, part in zip(self.optimizers, self._parts(state), strict=True):
+            optimizer.check_state(part)
+
+    def _parts(self, state: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Each optimizer's own entries."""
         parts: list[dict[str, Any]] = [{} for _ in self.optimizers]
         for key, value in state.items():
             number, _, name = key.partition(".")
@@ -378,10 +389,7 @@ class Optimizers:
                     "resume with the configuration it was saved with"
                 )
             parts[int(number)][name] = value
-        for optimizer, part in zip(self.optimizers, parts, strict=True):
-            optimizer.check_state(part)
-        for optimizer, part in zip(self.optimizers, parts, strict=True):
-            optimizer.load_state_dict(part)
+        return parts
 
 
 def decay_groups(parameters: Iterable[Tensor], weight_decay: float) -> list[Group]:

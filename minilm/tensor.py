@@ -42,10 +42,11 @@ def grad_enabled() -> bool:
 
 
 class Parent(NamedTuple):
-    """What a node remembers of an operand: where its gradient goes, and what it then was."""
+    """What a node remembers of an operand: where its gradient goes, if anywhere, and how it was."""
 
-    source: "Tensor | Node"
-    version: int
+    source: "Tensor | Node | None"
+    changes: list[int]
+    used_at: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
@@ -63,7 +64,7 @@ class Tensor:
     array([2., 4., 6.], dtype=float32)
     """
 
-    __slots__ = ("_data", "grad", "requires_grad", "node", "version")
+    __slots__ = ("_data", "grad", "requires_grad", "node", "changes")
     __array_priority__ = 1000  # array * Tensor asks Tensor.__rmul__
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
@@ -78,7 +79,7 @@ class Tensor:
         self.grad: Array | None = None
         self.requires_grad = requires_grad
         self.node: Node | None = None  # how it was made; a leaf has none
-        self.version = 0  # how often its data was changed in place
+        self.changes = [0]  # how often the data was changed in place; views share the count
 
     @property
     def data(self) -> Array:
@@ -87,17 +88,12 @@ class Tensor:
     @data.setter
     def data(self, value: Array) -> None:
         self._data = value
-        self._changed()  # `t.data += 1` comes here too; `t.data[0] = 1` cannot be seen
+        self.changes[0] += 1  # `t.data += 1` comes here too; `t.data[0] = 1` cannot be seen
 
     def __setitem__(self, index: Any, value: Any) -> None:
         """`t[index] = value`: change the data in place, outside any gradient."""
         self._data[index] = value.data if isinstance(value, Tensor) else value
-        self._changed()
-
-    def _changed(self) -> None:
-        self.version += 1
-        if self.node is not None:
-            self.node.version = self.version
+        self.changes[0] += 1
 
     def __getitem__(self, index: Any) -> "Tensor":
         return getitem(self, index)
@@ -135,7 +131,9 @@ class Tensor:
 
     def detach(self) -> "Tensor":
         """The same data, cut off from the graph."""
-        return Tensor(self._data)
+        detached = Tensor(self._data)
+        detached.changes = self.changes
+        return detached
 
     def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
         """Add dL/dleaf to `.grad` of every leaf below; `gradient` is dL/dself, 1 for a scalar.
@@ -220,32 +218,40 @@ class Tensor:
 
 
 class Node:
-    """How one result was made: its parents (leaves, nodes, None where no gradient goes) and vjp.
+    """How one result was made: its parents, its vjp, and the state of the data at that time.
 
     A node holds no data of its own, so an intermediate result is freed as soon as nobody needs
     it: the vjp that does has captured the array.
     """
 
-    __slots__ = ("serial", "version", "parents", "vjp")
+    __slots__ = ("serial", "parents", "vjp", "changes", "made_at")
 
-    def __init__(self, parents: "Sequence[Tensor]", vjp: Vjp) -> None:
+    def __init__(self, result: Tensor, parents: "Sequence[Tensor]", vjp: Vjp) -> None:
         self.serial = next(_serials)
-        self.version = 0
         self.vjp = vjp
-        self.parents: tuple[Parent | None, ...] = tuple(
-            Parent(parent.node or parent, parent.version, parent.shape, parent.dtype)
-            if parent.requires_grad
-            else None
-            for parent in parents
+        self.changes, self.made_at = result.changes, result.changes[0]
+        self.parents: tuple[Parent, ...] = tuple(
+            Parent(
+                (p.node or p) if p.requires_grad else None,
+                p.changes,
+                p.changes[0],
+                p.shape,
+                p.dtype,
+            )
+            for p in parents
         )
 
 
 def from_op(data: Array, parents: Sequence[Tensor], vjp: Vjp) -> Tensor:
     """The result of an op; recorded with its parents and `vjp` where one requires a gradient."""
     result = Tensor(data)
+    if data.base is not None:  # perhaps a view of an operand: a change of one changes both
+        for parent in parents:
+            if data.base is parent.data or data.base is parent.data.base:
+                result.changes = parent.changes
     if needs_grad(*parents):
         result.requires_grad = True
-        result.node = Node(parents, vjp)
+        result.node = Node(result, parents, vjp)
     return result
 
 
@@ -283,16 +289,16 @@ def walk(
     while heap:
         _, node = heappop(heap)
         dy = gradients.pop(node)
-        if node.version:  # the result itself was changed: its vjp may have captured that array
+        if node.changes[0] != node.made_at:  # its vjp may have captured the result itself
             raise _changed_in_place(dy.shape)
         for parent in node.parents:
-            if parent is not None and parent.source.version != parent.version:
+            if parent.changes[0] != parent.used_at:
                 raise _changed_in_place(parent.shape)
         parts = node.vjp(dy)
         for parent, part in zip(node.parents, parts, strict=True):
-            if parent is None or part is None:
+            source, _, _, shape, dtype = parent
+            if source is None or part is None:
                 continue
-            source, _, shape, dtype = parent
             if part.shape != shape or part.dtype != dtype:
                 part = unbroadcast(part, shape).astype(dtype, copy=False)
             if isinstance(source, Tensor):

@@ -54,6 +54,9 @@ def train_step(
     which does its whole forward and backward pass with one-thread matrix products; the sum of
     their gradients is the gradient of the whole. Equal numbers of workers give equal bits.
 
+    Raises: FloatingPointError — the loss or the gradient's norm is not finite; the parameters are
+        as before.
+
     `model(**batch).loss` is a mean over `model.count_targets(batch)` targets; `model.rng` seeds
     the threads' dropout.
     """
@@ -62,8 +65,14 @@ def train_step(
     with kernels.blas_threads(1):
         optimizer.zero_grad()
         loss = accumulate_gradients(model, optimizer, batches, workers)
+        norm = 0.0
         if max_grad_norm is not None:
-            clip_grad_norm(optimizer.parameters, max_grad_norm)
+            norm = clip_grad_norm(optimizer.parameters, max_grad_norm)
+        if not math.isfinite(loss + norm):
+            raise FloatingPointError(
+                f"train_step: expected a finite loss and gradient, got loss {loss}, gradient norm "
+                f"{norm}, and changed nothing; lower the learning rate or lengthen the warm-up"
+            )
         optimizer.step(workers)
     return loss
 
@@ -202,11 +211,17 @@ class TrainingConfig:
         for name, least in {
             **dict.fromkeys(("max_steps", "batch_size", "accumulation_steps"), 1),
             **dict.fromkeys(("log_interval", "eval_interval", "save_interval"), 1),
-            **dict.fromkeys(("patience", "seed", "workers"), 0),
+            **dict.fromkeys(("patience", "seed", "workers", "warmup_steps", "weight_decay"), 0),
+            **dict.fromkeys(("min_learning_rate", "muon_learning_rate"), 0),
         }.items():
             if getattr(self, name) < least:
                 raise ValueError(
                     f"TrainingConfig: expected {name} >= {least}, got {getattr(self, name)}"
+                )
+        for name in ("beta1", "beta2", "hold"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"TrainingConfig: expected 0 <= {name} < 1, got {getattr(self, name)}"
                 )
         for name in ("learning_rate", "max_grad_norm"):
             if not getattr(self, name) > 0:
@@ -303,7 +318,7 @@ class Trainer:
             if record is not None:
                 records.append(record)
                 with open(self.directory / METRICS, "a", encoding="utf-8") as file:
-                    file.write(json.dumps(record) + "\n")
+                    file.write(json.dumps(record, allow_nan=False) + "\n")
                 for callback in self.callbacks:
                     callback(record)
             if self.progress.step % self.config.save_interval == 0 or self._last():
@@ -321,11 +336,6 @@ class Trainer:
         self.optimizer.set_lr_factor(self.schedule(progress.step))
         loss = train_step(self.model, self.optimizer, batches, config.max_grad_norm, self.workers)
         clock.tokens += sum(batch["input_ids"].size for batch in batches)
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"step {progress.step}: expected a finite loss, got {loss}; lower the learning "
-                f"rate, or lengthen the warm-up, and go on from {self.directory}"
-            )
         progress.step += 1
         progress.loss_sum += loss
         progress.steps_since_record += 1
@@ -376,33 +386,32 @@ class Trainer:
 
         A resumed run ends with the same bits as one that was never stopped, on the same number of
         worker threads, which the checkpoint keeps.
-        Raises: CheckpointError — a damaged file, or one of another model or configuration; the
-            run is as before then.
+        Raises: CheckpointError — a damaged file, or one of another model or optimizer; the run is
+            as before then.
         """
         path = self.directory / checkpoint.CHECKPOINT
         if not path.exists():
             return
         arrays, meta = checkpoint.load(path)
-        try:
-            model = checkpoint.unpack(arrays, meta, "model")
-            optimizer = checkpoint.unpack(arrays, meta, "optimizer")
-            progress = Progress(**meta["progress"])
-            rngs, workers = meta["rngs"], int(meta["training"]["workers"])
-            before = {name: array.copy() for name, array in self.model.state_dict().items()}
-            self.model.load_state_dict(model)
-            try:
-                self.optimizer.load_state_dict(optimizer)
-                self.rng.bit_generator.state = rngs["data"]
-                if self.model.rng is not None:
-                    self.model.rng.bit_generator.state = rngs["model"]
-            except (ValueError, KeyError, TypeError):
-                self.model.load_state_dict(before)
-                raise
-        except (ValueError, KeyError, TypeError) as error:
+        weights = checkpoint.unpack(arrays, meta, "model")
+        moments = checkpoint.unpack(arrays, meta, "optimizer")
+        try:  # everything that can be refused is looked at before anything is changed
+            progress, workers = Progress(**meta["progress"]), int(meta["training"]["workers"])
+            rngs = [(self.rng, meta["rngs"]["data"])]
+            if self.model.rng is not None:
+                rngs.append((self.model.rng, meta["rngs"]["model"]))
+            for rng, state in rngs:
+                type(rng.bit_generator)().state = state
+            self.optimizer.check_state(moments)
+            self.model.load_state_dict(weights)  # all of it or none
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise checkpoint.CheckpointError(
                 f"{path}: expected the state of this model and optimizer, got another one "
                 f"({error}); resume with the configuration that the run was started with"
             ) from error
+        self.optimizer.load_state_dict(moments)
+        for rng, state in rngs:
+            rng.bit_generator.state = state
         self.progress, self.workers = progress, workers
 
     def _keep_records(self) -> list[Record]:

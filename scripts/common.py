@@ -1,10 +1,15 @@
 """What the training scripts share: flags from dataclasses, the progress bar, the loss curve."""
 
 import argparse
+import sys
 import types
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
+
+if find_spec("tqdm") is None or find_spec("matplotlib") is None:
+    sys.exit("error: the scripts need tqdm and matplotlib: pip install -e '.[scripts]'")
 
 from tqdm import tqdm
 

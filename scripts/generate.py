@@ -58,5 +58,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except ValueError as error:
+    except (ValueError, IndexError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -10,67 +10,23 @@ The default takes about TIME on two cores and ends at a validation loss near LOS
 """
 
 import argparse
+import codecs
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Bar, add_fields, pick, plot_losses
+from common import Bar, add_fields, plot_losses
+from prepare import prepare
 from presets import PRESETS
 
 from minilm import checkpoint, data, generation, metrics, training
 from minilm.models import MODELS, build_model
 from minilm.models.ngram import NGram
 from minilm.objectives.causal import evaluation_windows, sample_windows
-from minilm.tokenizers import BPETokenizer, CharTokenizer, load_tokenizer
+from minilm.tokenizers import load_tokenizer
 
 NGRAM_TOKENS = 5_000_000  # the baseline counts in memory; it sees at most so many tokens
-
-
-def configure(args: argparse.Namespace) -> dict[str, Any]:
-    """The run's configuration: the preset's values, changed by the flags that were given."""
-    given = {name: value for name, value in vars(args).items() if value is not None}
-    values = {**PRESETS[args.preset], **given}
-    config_class, _ = MODELS[values["model"]]
-    unused = {n for c, _ in MODELS.values() for n in c.__dataclass_fields__ if n in given}
-    unused -= set(config_class.__dataclass_fields__)
-    if unused:
-        raise ValueError(f"--model {values['model']}: expected its own fields, got {unused}")
-    return {
-        "model": values["model"],
-        "model_config": pick(config_class, values),
-        "training": asdict(training.TrainingConfig(**pick(training.TrainingConfig, values))),
-        "tokenizer": values["tokenizer"],
-        "eval_stride": values.get("eval_stride"),
-    }
-
-
-def prepare(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
-    """Tokenizer, token file and configuration of a new run; the configuration is written last."""
-    if (directory / checkpoint.CONFIG).exists() and not args.overwrite:
-        raise ValueError(
-            f"{directory}: expected no run there, got one; go on with --resume {directory}, "
-            "choose another --out, or replace it with --overwrite"
-        )
-    config = configure(args)
-
-    def texts() -> Iterable[str]:
-        return data.read_texts(args.data) if args.data else [data.embedded_corpus()]
-
-    tokenizer: Any
-    if config["tokenizer"] == "char":
-        tokenizer = CharTokenizer.train(texts())
-    else:
-        tokenizer = BPETokenizer.train(texts(), args.vocab_size or 1024)
-    for name in (checkpoint.CONFIG, checkpoint.CHECKPOINT, checkpoint.BEST, training.METRICS):
-        (directory / name).unlink(missing_ok=True)
-    tokenizer.save(directory)
-    data.write_tokens(texts(), tokenizer, directory / "tokens.npy")
-    config["model_config"]["vocab_size"] = tokenizer.vocab_size
-    checkpoint.write_config(directory, config)
-    return config
 
 
 def parse() -> argparse.Namespace:
@@ -78,19 +34,30 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", action="append", help="a text file or directory; repeatable")
-    parser.add_argument("--out", type=Path, default=Path("runs/causal"))
-    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    parser.add_argument("--out", type=Path, help="default: runs/causal")
+    parser.add_argument("--overwrite", action="store_true", default=None, help="replace that run")
     parser.add_argument("--resume", type=Path, metavar="RUN_DIR")
-    parser.add_argument("--preset", choices=PRESETS, default="default")
+    parser.add_argument("--preset", choices=PRESETS, help="default: default")
     parser.add_argument("--model", choices=MODELS)
     parser.add_argument("--tokenizer", choices=("char", "bpe"))
     parser.add_argument("--eval-stride", type=int, help="default: half a window")
     add_fields(parser, *(config for config, _ in MODELS.values()), training.TrainingConfig)
-    return parser.parse_args()
+    args = parser.parse_args()
+    others = sorted(name for name, value in vars(args).items() if value is not None)
+    if args.resume and others != ["resume"]:
+        parser.error("--resume goes on with the run's own configuration: give no other flag")
+    return args
+
+
+def count_characters(tokenizer: Any, tokens: np.ndarray) -> int:
+    """How many characters the tokens stand for, a piece at a time."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    pieces = (tokens[i : i + 2**20].tolist() for i in range(0, len(tokens), 2**20))
+    return sum(len(decoder.decode(tokenizer.decode_bytes(piece))) for piece in pieces)
 
 
 def run(args: argparse.Namespace) -> None:
-    directory = args.resume or args.out
+    directory = args.resume or args.out or Path("runs/causal")
     config = checkpoint.read_config(directory) if args.resume else prepare(args, directory)
     tokenizer = load_tokenizer(directory)
     train, validation = data.split(data.open_tokens(directory / "tokens.npy"))
@@ -106,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
         model,
         training.build_optimizer(model, settings),
         lambda rng, count: sample_windows(train, count, length, rng),
-        lambda: evaluation_windows(validation, 32, length, stride),
+        lambda: evaluation_windows(validation, max(1, 4096 // length), length, stride),
         training.build_schedule(settings),
         settings,
         directory,
@@ -119,10 +86,10 @@ def run(args: argparse.Namespace) -> None:
     losses = {}
     for order in (3, 6):
         ngram = NGram.train(train[:NGRAM_TOKENS], order, tokenizer.vocab_size)
-        losses[f"{order}-gram"] = ngram.evaluate(validation)
+        losses[f"{order}-gram"] = ngram.evaluate(validation[:NGRAM_TOKENS])
     plot_losses(records, directory / "loss.png", losses)
     losses[config["model"]] = records[-1]["val_loss"]
-    characters = len(tokenizer.decode(validation))
+    characters = count_characters(tokenizer, validation)
     print(f"{'validation':>12} {'nats/token':>10} {'perplexity':>10} {'nats/char':>10}")
     for name, loss in losses.items():
         per_character = metrics.nats_per_character(loss, len(validation), characters)
@@ -135,5 +102,5 @@ def run(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     try:
         run(parse())
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, IndexError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")

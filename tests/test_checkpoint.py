@@ -42,12 +42,13 @@ def test_a_truncated_file_is_one_named_error(saved, keep):
         checkpoint.load(saved)
 
 
-def test_any_flipped_byte_is_the_named_error_or_changes_nothing(saved):
+@pytest.mark.parametrize("flip", [0xFF, 8, 12, 14, 1])  # 8, 12, 14: compressed, a zip then says
+def test_any_flipped_byte_is_the_named_error_or_changes_nothing(saved, flip):
     content = saved.read_bytes()
     errors = 0
     for position in range(len(content)):
         damaged = bytearray(content)
-        damaged[position] ^= 0xFF
+        damaged[position] ^= flip
         saved.write_bytes(damaged)
         try:
             assert same(*checkpoint.load(saved)), position

@@ -115,9 +115,6 @@ def test_a_run_is_not_overwritten_unless_asked_to(trained, text):
 def test_a_directory_of_texts_trains_with_byte_pairs_and_gpt(tmp_path, text):
     directory = tmp_path / "run"
     run("train_causal.py", "--data", text.parent, "--out", directory, "--tokenizer", "bpe",
-        "--vocab-size", 280, "--model", "gpt", "--optimizer", "adamw", "--max-steps", 20, *TINY,
-        "--no-qk-norm", check=False)  # fmt: skip
-    run("train_causal.py", "--data", text.parent, "--out", directory, "--tokenizer", "bpe",
         "--vocab-size", 280, "--preset", "nanogpt-cpu", "--max-steps", 20, *TINY)  # fmt: skip
     assert losses(directory)[-1] < losses(directory)[0]
     assert run("generate.py", directory, "--prompt", "The é", "--max-new-tokens", 5).stdout
@@ -128,14 +125,35 @@ def test_a_directory_of_texts_trains_with_byte_pairs_and_gpt(tmp_path, text):
     [
         (("--data", "no/such/file"), "no/such/file"),
         (("--max-steps", 0), "expected max_steps >= 1"),
-        (("--resume", "no/such/run"), "expected the configuration of a run"),
+        (("--n-heads", 3), "expected n_heads to divide d_model"),
+        (("--model", "gpt", "--qk-norm"), "expected flags of this model, got --qk-norm"),
     ],
 )
-def test_a_wrong_flag_is_one_clear_line(tmp_path, arguments, message):
+def test_a_wrong_flag_is_one_clear_line_and_leaves_no_run_behind(tmp_path, arguments, message):
     result = run("train_causal.py", "--out", tmp_path / "run", *arguments, check=False)
     assert result.returncode == 1
     assert result.stderr.startswith("error: ") and message in result.stderr
     assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_too_short_a_text_leaves_the_old_run_alone(tmp_path, trained):
+    directory, _ = trained
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    short = tmp_path / "short.txt"
+    short.write_text("too short")
+    result = run(
+        "train_causal.py", "--data", short, "--out", directory, "--overwrite", *TINY, check=False
+    )
+    assert result.returncode == 1 and "use more text" in result.stderr
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
+
+
+def test_resuming_takes_no_other_flag_and_needs_a_run(tmp_path):
+    result = run("train_causal.py", "--resume", tmp_path, check=False)
+    assert result.returncode == 1 and "expected the configuration of a run" in result.stderr
+    result = run("train_causal.py", "--resume", tmp_path, "--max-steps", 5, check=False)
+    assert result.returncode == 2 and "give no other flag" in result.stderr
 
 
 def test_generating_without_a_run_is_one_clear_line(tmp_path):

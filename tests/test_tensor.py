@@ -660,3 +660,39 @@ def test_vectors_multiply_as_rows_and_columns():
     a, b, m = leaf(3), leaf(3, seed=1), leaf(3, 3, seed=2)
     assert ((a @ b).shape, (a @ m).shape, (m @ b).shape) == ((), (3,), (3,))
     np.testing.assert_allclose((a @ m @ b).item(), a.data @ m.data @ b.data, rtol=1e-14)
+
+
+@pytest.mark.parametrize("change", [assign_part, assign_tensor, add_in_place])
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x.detach(),
+        lambda x: x.reshape(3, 2),
+        lambda x: x.T,
+        lambda x: x[0],
+        lambda x: x.detach().reshape(6)[1:],
+    ],
+)
+def test_a_change_through_a_view_stops_backward_too(change, view):
+    x = leaf(2, 3)
+    loss = (x * x).sum()
+    change(view(x))
+    with pytest.raises(ValueError, match="was changed in place since"):
+        loss.backward()
+
+
+def test_an_operand_without_gradient_that_changed_in_place_stops_backward():
+    x, constant = leaf(2, 3), Tensor(np.ones((2, 3)))
+    loss = (x * constant).sum()
+    constant[...] = 5.0
+    with pytest.raises(ValueError, match="was changed in place since"):
+        loss.backward()
+
+
+def test_a_copy_may_change():
+    x = leaf(2, 3)
+    loss = (x * x).sum()
+    (x * 1)[...] = 0.0
+    Tensor(x.data.copy())[...] = 0.0
+    loss.backward()
+    np.testing.assert_array_equal(x.grad, 2 * x.data)

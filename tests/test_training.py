@@ -170,8 +170,11 @@ def test_training_stops_early_after_patience_evaluations_without_a_new_best(tmp_
 def test_a_loss_that_is_not_finite_stops_the_run_with_advice(tmp_path):
     trainer = tiny_trainer(tmp_path)
     trainer.model.token_embedding.weight[...] = np.nan
-    with pytest.raises(FloatingPointError, match="expected a finite loss, got nan; lower"):
+    before = {name: array.copy() for name, array in trainer.model.state_dict().items()}
+    with pytest.raises(FloatingPointError, match="expected a finite loss .*got loss nan.*; lower"):
         trainer.run()
+    for name, array in trainer.model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
 
 
 def test_a_run_stopped_at_a_checkpoint_and_resumed_has_the_same_bits(tmp_path):
@@ -223,6 +226,24 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_changes_nothing(tm
     assert trainer.progress.step == 0 and trainer.rng.bit_generator.state == rng
 
 
+@pytest.mark.parametrize("part", ["data", "model"])
+@pytest.mark.parametrize("state", [None, {}, {"bit_generator": "PCG64"}, "missing", 2**200])
+def test_a_damaged_rng_state_is_refused_and_changes_nothing(tmp_path, part, state):
+    tiny_trainer(tmp_path, max_steps=4).run()
+    path = tmp_path / checkpoint.CHECKPOINT
+    arrays, meta = checkpoint.load(path)
+    meta["rngs"][part] = state
+    if state == "missing":
+        del meta["rngs"][part]
+    checkpoint.save(path, arrays, meta)
+    trainer = tiny_trainer(tmp_path, max_steps=4)
+    before, rng = outcome(trainer)[0], trainer.rng.bit_generator.state
+    with pytest.raises(checkpoint.CheckpointError):
+        trainer.resume()
+    assert outcome(trainer)[0] == before and trainer.rng.bit_generator.state == rng
+    assert not trainer.optimizer.optimizers[0].steps.any()
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -233,10 +254,14 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_changes_nothing(tm
         ("optimizer", "adamm"),
         ("schedule", "step"),
         ("learning_rate", 0.0),
+        ("warmup_steps", -1),
+        ("beta2", 1.0),
+        ("hold", 1.5),
+        ("weight_decay", -0.1),
     ],
 )
 def test_a_wrong_field_is_named(field, value):
-    with pytest.raises(ValueError, match=f"expected {field} .*got"):
+    with pytest.raises(ValueError, match=f"expected .*{field}.*got"):
         TrainingConfig(**{field: value})
 
 

@@ -45,7 +45,10 @@ class CausalLM(Module):
 
     def new_caches(self, batch: int) -> list[KeyValueCache]:
         """Empty caches, one a layer, with room for the whole context window."""
-        raise NotImplementedError(f"{type(self).__name__} needs a new_caches method")
+        c = self.config
+        heads = getattr(c, "n_kv_heads", None) or c.n_heads
+        shape, dtype = (batch, heads, c.max_len, c.d_model // c.n_heads), self.parameters()[0].dtype
+        return [KeyValueCache(*shape, dtype) for _ in range(c.n_layers)]
 
     def forward(
         self,

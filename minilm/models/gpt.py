@@ -112,9 +112,3 @@ class GPT(CausalLM):
 
     def project(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden, self.token_embedding.weight)  # tied: reads and writes
-
-    def new_caches(self, batch: int) -> list[KeyValueCache]:
-        c = self.config
-        shape = (batch, c.n_heads, c.max_len, c.d_model // c.n_heads)
-        dtype = self.token_embedding.weight.dtype
-        return [KeyValueCache(*shape, dtype) for _ in self.blocks]

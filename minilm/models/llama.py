@@ -132,9 +132,3 @@ class Llama(CausalLM):
         if self.head is None:  # tied
             return F.linear(hidden, self.token_embedding.weight)
         return self.head(hidden)
-
-    def new_caches(self, batch: int) -> list[KeyValueCache]:
-        c = self.config
-        shape = (batch, c.n_kv_heads or c.n_heads, c.max_len, c.d_model // c.n_heads)
-        dtype = self.token_embedding.weight.dtype
-        return [KeyValueCache(*shape, dtype) for _ in self.blocks]

@@ -77,9 +77,9 @@ class Module:
             if name in state and own[name].shape != np.shape(state[name])
         ]
         problems += [
-            f"{name}: expected numbers, got dtype {state[name].dtype}"
+            f"{name}: expected numbers, got dtype {np.asarray(state[name]).dtype}"
             for name in own
-            if name in state and state[name].dtype.kind not in "fiub"
+            if name in state and np.asarray(state[name]).dtype.kind not in "fiub"
         ]
         if strict:
             problems += [f"{name}: missing" for name in own if name not in state]

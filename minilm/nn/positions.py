@@ -1,4 +1,4 @@
-"""How a model learns where a token stands: sinusoids, learned vectors, rotations."""
+"""How a model learns where a token stands: sinusoids and rotations (or simply an Embedding)."""
 
 import numpy as np
 

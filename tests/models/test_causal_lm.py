@@ -496,6 +496,6 @@ def test_a_configuration_is_frozen_and_equal_to_one_with_the_same_fields(kind):
 
 def test_a_subclass_that_forgot_a_method_is_told_which():
     model = CausalLM()
-    for name, arguments in {"hidden": 4, "project": 1, "new_caches": 1}.items():
+    for name, arguments in {"hidden": 4, "project": 1}.items():
         with pytest.raises(NotImplementedError, match=f"CausalLM needs a {name} method"):
             getattr(model, name)(*[None] * arguments)
