@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minilm.nn import evaluation_mode
 from minilm.tensor import Array, no_grad
 
 
@@ -58,8 +59,8 @@ def stream(
 ) -> Iterator[Array]:
     """Yield the next token of every row, (B), step by step.
 
-    Greedy unless `do_sample`; then the logits go through `repetition_penalty`, `temperature`,
-    `top_k` and `top_p`, in this order, and a token is drawn with `rng`.
+    The logits go through `repetition_penalty`; then the largest is taken, or, with `do_sample`,
+    they go through `temperature`, `top_k` and `top_p`, in this order, and `rng` draws a token.
 
     Raises: ValueError — an empty prompt, an argument out of its range, sampling without an rng.
     """
@@ -100,19 +101,14 @@ class _Context:
 
     def next_logits(self, tokens: Array) -> Array:
         start = context_start(tokens.shape[1], self.model.config.max_len)
-        mode = self.model.training
-        self.model.eval()
-        try:
-            with no_grad():
-                if not self.use_cache:
-                    return self._last(tokens[:, start:], None)
-                if self.caches is None or start != self.start:
-                    self.caches = self.model.new_caches(len(tokens))
-                    self.start = self.stop = start
-                new, self.stop = tokens[:, self.stop :], tokens.shape[1]
-                return self._last(new, self.caches)
-        finally:
-            self.model.train(mode)
+        with evaluation_mode(self.model), no_grad():
+            if not self.use_cache:
+                return self._last(tokens[:, start:], None)
+            if self.caches is None or start != self.start:
+                self.caches = self.model.new_caches(len(tokens))
+                self.start = self.stop = start
+            new, self.stop = tokens[:, self.stop :], tokens.shape[1]
+            return self._last(new, self.caches)
 
     def _last(self, input_ids: Array, caches: Any) -> Array:
         return self.model(input_ids, caches=caches, logits_to_keep=1).logits.data[:, -1]

@@ -13,7 +13,7 @@ import numpy as np
 
 from minilm import checkpoint, kernels
 from minilm.files import replacing
-from minilm.nn import Module
+from minilm.nn import Module, evaluation_mode
 from minilm.optim import (
     AdamW,
     Muon,
@@ -158,16 +158,12 @@ def evaluate(model: Module, batches: Iterable[Batch], workers: int | None = None
     Raises: ValueError — there is no target.
     """
     workers = kernels.cores() if workers is None else workers
-    mode, loss, targets = model.training, 0.0, 0
-    model.eval()
-    try:
-        with kernels.blas_threads(1):
-            for batch in batches:
-                targets += model.count_targets(batch)  # type: ignore[attr-defined]
-                jobs = [partial(_shard_loss, model, s) for s in split_batch(batch, workers)]
-                loss += sum(kernels.run_parallel(jobs))
-    finally:
-        model.train(mode)
+    loss, targets = 0.0, 0
+    with kernels.blas_threads(1), evaluation_mode(model):
+        for batch in batches:
+            targets += model.count_targets(batch)  # type: ignore[attr-defined]
+            jobs = [partial(_shard_loss, model, s) for s in split_batch(batch, workers)]
+            loss += sum(kernels.run_parallel(jobs))
     if not targets:
         raise ValueError("evaluate: expected at least one target, got none; give more text")
     return loss / targets
@@ -302,8 +298,9 @@ class Trainer:
         self.workers = self.config.workers or kernels.cores()
         self.directory = Path(self.directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        for left_over in self.directory.glob(".*.tmp"):  # of a writer that was killed
-            left_over.unlink()
+        for name in (checkpoint.CHECKPOINT, checkpoint.BEST, METRICS):
+            for left_over in self.directory.glob(f".{name}.*.tmp"):  # of a writer that was killed
+                left_over.unlink()
 
     def run(self) -> list[Record]:
         """Train to the end of the configuration, or until it stops early; all records so far.

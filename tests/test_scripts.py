@@ -165,3 +165,12 @@ def test_a_benchmark_pairs_two_contestants_and_prints_their_ratio():
     result = run("benchmarks/train_step.py", "--peer", "minilm", "--sizes", 0, "--seconds", 1)
     ratio = float(result.stdout.split("ratio minilm/minilm")[1].split()[0])
     assert 0.2 < ratio < 5
+
+
+def test_runs_are_compared_in_one_picture(trained, tmp_path):
+    directory, _ = trained
+    picture = tmp_path / "curves.png"
+    result = run("compare_runs.py", directory, directory, "--labels", "a", "b", "--out", picture)
+    assert result.stdout.count("30 steps") == 2
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert run("compare_runs.py", tmp_path, check=False).returncode == 1

@@ -2,7 +2,7 @@
 
 from minilm.nn.attention import KeyValueCache, MultiHeadAttention
 from minilm.nn.layers import Dropout, Embedding, FeedForward, LayerNorm, Linear, RMSNorm, SwiGLU
-from minilm.nn.module import Module, parameter
+from minilm.nn.module import Module, evaluation_mode, parameter
 from minilm.nn.positions import Rotary, sinusoidal_positions
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "RMSNorm",
     "Rotary",
     "SwiGLU",
+    "evaluation_mode",
     "parameter",
     "sinusoidal_positions",
 ]

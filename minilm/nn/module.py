@@ -1,6 +1,7 @@
 """Module: something with parameters, which may hold further modules."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -145,3 +146,15 @@ class Module:
             tensor.data = tensor.data.astype(dtype)
             tensor.grad = None
         return self
+
+
+@contextmanager
+def evaluation_mode(module: Module) -> Iterator[None]:
+    """Dropout off inside the block; afterwards every module is in the mode it was in."""
+    modes = [(inner, inner.training) for _, inner in module.named_modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for inner, mode in modes:
+            inner.training = mode

@@ -5,13 +5,13 @@
     python scripts/benchmarks/generate.py --peer floor       # against bare matrix-vector products
 
 Peers are installed by hand: `pip install torch transformers`. "plain" is the formula in
-plain NumPy: all the text goes through the model, and all logits are worked out, for each new
-token, as picoGPT does. "floor" multiplies a vector with every weight
+plain NumPy as it is usually written, picoGPT's way: all the text goes through the model, and all
+logits are worked out, for each new token; and np.sqrt of a number is a float64, which under
+NumPy 2 carries the arrays it meets to float64. "floor" multiplies a vector with every weight
 matrix once a token: what memory bandwidth allows.
 """
 
 import argparse
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -67,10 +67,11 @@ def plain_generate(new: int) -> Callable[[], object]:
         for block in blocks:
             q, k, v = np.split(norm(x) @ block["qkv"], 3, axis=-1)
             parts = [np.split(part, heads, axis=-1) for part in (q, k, v)]
-            y = [softmax(a @ b.T / 8 + hidden) @ c for a, b, c in zip(*parts, strict=True)]
+            scale = np.sqrt(width // heads)
+            y = [softmax(a @ b.T / scale + hidden) @ c for a, b, c in zip(*parts, strict=True)]
             x = x + np.hstack(y) @ block["out"]
             u = norm(x) @ block["up"]
-            u = 0.5 * u * (1 + np.tanh((2 / math.pi) ** 0.5 * (u + 0.044715 * u**3)))
+            u = 0.5 * u * (1 + np.tanh(np.sqrt(2 / np.pi) * (u + 0.044715 * u**3)))
             x = x + u @ block["down"]
         return norm(x) @ embedding.T
 

@@ -5,7 +5,9 @@
     python scripts/benchmarks/train_step.py --first torch      # torch / torch: must give 1.00
 
 Peers are installed by hand: `pip install torch autograd mygrad`. A step is forward, backward,
-clipping and AdamW; for autograd and MyGrad, which bring no such optimizer, forward and backward.
+clipping and AdamW; for autograd and MyGrad, which bring no such optimizer, forward and backward
+of the formulas as they are usually written, `np.sqrt` and `x**3` included, which under NumPy 2
+carry float32 to float64.
 """
 
 import argparse
