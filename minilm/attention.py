@@ -140,12 +140,14 @@ def _gradients(
     """dscores k, dscoresᵀ q5, dv, and dscores itself where a bias wants it."""
     dq = _heads_last(q5.shape, q5.dtype)
     dk, dv = (_heads_last(k5.shape, q5.dtype) for _ in range(2))
-    dk[...], dv[...] = 0, 0
+    if not blocks:
+        dk[...], dv[...] = 0, 0
     everything = np.zeros((*q5.shape[:4], k5.shape[3]), q5.dtype) if want_scores else None
-    for queries, keys, weights, plain, total in blocks:
+    for queries, keys, weights, plain, total in reversed(blocks):
+        last = queries.stop == q5.shape[3]  # comes first, and sees every key
         dy_scaled = dy[..., queries, :] / total  # carries the 1/total of P = weights / total
         inner = np.vecdot(dy_scaled, y[..., queries, :])[..., None]  # Σ P dP / total
-        dv[..., keys, :] += _sum_group(weights.swapaxes(-1, -2) @ dy_scaled)
+        _put(dv[..., keys, :], _sum_group(weights.swapaxes(-1, -2) @ dy_scaled), add=not last)
         dscores = dy_scaled @ v5[..., keys, :].swapaxes(-1, -2)
         if weights is plain:
             dscores -= inner
@@ -154,7 +156,8 @@ def _gradients(
             dscores *= weights
             dscores -= plain * inner
         np.matmul(dscores, k5[..., keys, :], out=dq[..., queries, :])
-        dk[..., keys, :] += _sum_group(dscores.swapaxes(-1, -2) @ q5[..., queries, :])
+        dk_part = _sum_group(dscores.swapaxes(-1, -2) @ q5[..., queries, :])
+        _put(dk[..., keys, :], dk_part, add=not last)
         if everything is not None:
             everything[..., queries, keys] = dscores
     return dq, dk, dv, everything
@@ -164,6 +167,14 @@ def _heads_last(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An empty (B, H/G, G, T, D) that lies in memory as (B, T, H, D): joining heads is free."""
     batch, kv_heads, group, length, width = shape
     return np.empty((batch, length, kv_heads, group, width), dtype).transpose(0, 2, 3, 1, 4)
+
+
+def _put(target: Array, part: Array, add: bool) -> None:
+    """target = part, or target += part."""
+    if add:
+        target += part
+    else:
+        target[...] = part
 
 
 def _sum_group(x: Array) -> Array:

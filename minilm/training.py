@@ -93,14 +93,23 @@ def accumulate_gradients(
         for lane, lane_counts, rng in zip(lanes, counts, rngs, strict=True)
     ]
     losses, gradients = zip(*kernels.run_parallel(jobs), strict=True)
-    for parameter, buffer in optimizer.gradient_buffers():
+    buffers = optimizer.gradient_buffers()
+    shares = [buffers[i::workers] for i in range(workers)]
+    kernels.run_parallel([partial(_add_up, share, gradients) for share in shares])
+    return float(sum(losses))
+
+
+def _add_up(
+    buffers: Sequence[tuple[Tensor, Array]], gradients: Sequence[dict[Tensor, Array]]
+) -> None:
+    """Set each parameter's `.grad` to the sum of what the lanes found, in its buffer."""
+    for parameter, buffer in buffers:
         parts = [lane[parameter] for lane in gradients if parameter in lane]
         if parts:
             np.add(parts[0], parts[1] if len(parts) > 1 else 0, out=buffer)
             for part in parts[2:]:
                 buffer += part
             parameter.grad = buffer
-    return float(sum(losses))
 
 
 def split_batch(batch: Batch, workers: int) -> list[Batch]:
