@@ -167,7 +167,9 @@ def test_every_flag_exists():
     scripts = [read(path) for path in (ROOT / "scripts").rglob("*.py")]
     known = {flag for text in scripts for flag in re.findall(r'add_argument\("(--[\w-]+)"', text)}
     configs = (GPTConfig, LlamaConfig, TrainingConfig)
-    known |= {"--" + f.name.replace("_", "-") for config in configs for f in fields(config)}
+    every = [field for config in configs for field in fields(config)]
+    known |= {"--" + field.name.replace("_", "-") for field in every}
+    known |= {"--no-" + f.name.replace("_", "-") for f in every if f.type in (bool, "bool")}
     used = {flag for page in PAGES for flag in re.findall(r"(?<![\w-])--[a-z][\w-]+", read(page))}
     assert used <= known | {"--help"}
 
