@@ -14,6 +14,7 @@ import numpy as np
 from minilm import checkpoint, kernels
 from minilm.files import replacing
 from minilm.nn import Module, evaluation_mode
+from minilm.objectives.causal import Batch
 from minilm.optim import (
     AdamW,
     Muon,
@@ -29,7 +30,6 @@ from minilm.optim import (
 )
 from minilm.tensor import Array, Tensor, no_grad, walk
 
-Batch = dict[str, Array]
 Record = dict[str, Any]
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "linear", "constant", "inverse_sqrt")
