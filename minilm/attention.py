@@ -26,7 +26,7 @@ class _Block(NamedTuple):
     keys: slice
     weights: Array  # (B, H/G, G, queries, keys) unnormalised attention weights, after dropout
     plain: Array  # the same before dropout
-    total: Array  # (B, H/G, G, queries, 1) their sums
+    inverse: Array  # (B, H/G, G, queries, 1) one over their sums
 
 
 def attention(
@@ -123,15 +123,16 @@ def _attend(
     if added is not None:
         scores += added[..., queries, keys]
     plain = _exp2_rows(scores, allowed)
-    total = (plain @ np.ones(plain.shape[-1], plain.dtype))[..., None]
+    total = (plain @ kernels.filled(plain.shape[-1], 1.0, plain.dtype))[..., None]
     total[total == 0] = 1  # a query that may attend to nothing: zeros, not 0/0
+    inverse = 1 / total
     weights = plain
     if dropout and rng is not None:
         kept = kernels.random_mask(plain.shape, dropout, rng)
         weights = plain * (kept * plain.dtype.type(1 / (1 - dropout)))
     out = np.matmul(weights, v5[..., keys, :], out=y[..., queries, :])
-    out /= total
-    return _Block(queries, keys, weights, plain, total)
+    out *= inverse
+    return _Block(queries, keys, weights, plain, inverse)
 
 
 def _gradients(
@@ -143,10 +144,10 @@ def _gradients(
     if not blocks:
         dk[...], dv[...] = 0, 0
     everything = np.zeros((*q5.shape[:4], k5.shape[3]), q5.dtype) if want_scores else None
-    for queries, keys, weights, plain, total in reversed(blocks):
+    for queries, keys, weights, plain, inverse in reversed(blocks):
         last = queries.stop == q5.shape[3]  # comes first, and sees every key
-        dy_scaled = dy[..., queries, :] / total  # carries the 1/total of P = weights / total
-        inner = np.vecdot(dy_scaled, y[..., queries, :])[..., None]  # Σ P dP / total
+        dy_scaled = dy[..., queries, :] * inverse  # since P = weights inverse
+        inner = np.vecdot(dy_scaled, y[..., queries, :])[..., None]  # Σ P dP inverse
         _put(dv[..., keys, :], _sum_group(weights.swapaxes(-1, -2) @ dy_scaled), add=not last)
         dscores = dy_scaled @ v5[..., keys, :].swapaxes(-1, -2)
         if weights is plain:

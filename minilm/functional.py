@@ -98,7 +98,7 @@ def cross_entropy(
     mean_logit = p.mean(-1) if epsilon else 0.0
     p *= LOG2_E
     np.exp2(p, out=p)
-    total = p @ np.ones(vocab_size, p.dtype)
+    total = p @ kernels.filled(vocab_size, 1.0, p.dtype)
     losses = np.log(total) - (1 - epsilon) * log_q - epsilon * mean_logit
     losses = np.where(kept, losses, 0)
     count = max(1, int(np.count_nonzero(kept))) if reduction == "mean" else 1
@@ -262,7 +262,7 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Ten
     """
     shape, width = x.shape, x.shape[-1]
     flat = x.data.reshape(-1, width)
-    mean_of = np.full(width, 1 / width, flat.dtype)  # a dot product with this is a row's mean
+    mean_of = kernels.filled(width, 1 / width, flat.dtype)  # times this, a row gives its mean
     x_hat, y = np.empty_like(flat), np.empty_like(flat)
     inverse = np.empty((len(flat), 1), flat.dtype)
     for rows in kernels.row_blocks(flat):
@@ -324,7 +324,7 @@ def rms_norm(x: Tensor, gamma: Tensor, eps: float = 1e-6) -> Tensor:
 
 def _column_sums(x: Array) -> Array:
     """Σ over rows, as a product with ones: BLAS adds faster than NumPy's reduction."""
-    return np.ones(len(x), x.dtype) @ x
+    return kernels.filled(len(x), 1.0, x.dtype) @ x
 
 
 def dropout(x: Tensor, p: float, rng: np.random.Generator) -> Tensor:

@@ -50,6 +50,25 @@ def minilm_step(size: Size, state: State) -> Step:
     return lambda: train_step(model, optimizer, batch, max_grad_norm=1.0)
 
 
+def gradients_step(size: Size, state: State) -> Step:
+    """minilm's forward and backward alone, for engines that bring no more."""
+    from minilm import kernels
+    from minilm.optim import AdamW
+    from minilm.training import accumulate_gradients
+
+    model, labels = minilm_model(size), windows(size)
+    model.load_state_dict(state)
+    batch = {"input_ids": labels[:, :-1], "labels": labels}
+    optimizer = AdamW(model.parameters())  # only its gradient buffers are used
+
+    def step() -> float:
+        optimizer.zero_grad()
+        with kernels.blas_threads(1):
+            return accumulate_gradients(model, optimizer, [batch], kernels.cores())
+
+    return step
+
+
 def torch_step(size: Size, state: State) -> Step:
     """A whole training step: eager, fused AdamW, fused attention, one product for q, k and v."""
     import torch
@@ -174,6 +193,7 @@ def mygrad_step(size: Size, state: State) -> Step:
 
 STEPS = {
     "minilm": minilm_step,
+    "gradients": gradients_step,
     "torch": torch_step,
     "autograd": autograd_step,
     "mygrad": mygrad_step,

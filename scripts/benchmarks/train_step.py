@@ -1,13 +1,13 @@
 """Training-step speed and peak memory of minilm against its peers, side by side.
 
     python scripts/benchmarks/train_step.py                    # minilm / torch, three sizes
-    python scripts/benchmarks/train_step.py --peer autograd --sizes 0
+    python scripts/benchmarks/train_step.py --first gradients --peer autograd --sizes 0
     python scripts/benchmarks/train_step.py --first torch      # torch / torch: must give 1.00
 
 Peers are installed by hand: `pip install torch autograd mygrad`. A step is forward, backward,
 clipping and AdamW; for autograd and MyGrad, which bring no such optimizer, forward and backward
 of the formulas as they are usually written, `np.sqrt` and `x**3` included, which under NumPy 2
-carry float32 to float64.
+carry float32 to float64. `gradients` is minilm's forward and backward alone, to go beside those.
 """
 
 import argparse
