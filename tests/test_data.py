@@ -18,7 +18,7 @@ from minilm.data import (
     write_tokens,
 )
 from minilm.tokenizers import BPETokenizer, CharTokenizer
-from minilm.tokenizers.pretokenize import GPT2_PATTERN, chunks, compile_pattern
+from minilm.tokenizers.pretokenize import Splitter
 
 TEXTS = st.text(st.characters(codec="utf-8")).filter(lambda text: text and text[0] != "\ufeff")
 PROSE = st.text("ab'sé1. \n\r\t\u3000").filter(bool)
@@ -58,9 +58,9 @@ def test_byte_pair_tokens_do_not_depend_on_chunk_borders(folder, words, data, ch
     """Words and spaces are short, so there is a place to cut in every chunk."""
     space = st.text(" \n\t\u3000", min_size=1, max_size=3)
     text = "x" + "".join(word + data.draw(space) for word in words)
-    pattern = compile_pattern(GPT2_PATTERN)
+    splitter = Splitter("gpt2")
     parts = read_texts(write(folder / "words.txt", text), chunk_chars)
-    assert [c for part in parts for c in chunks(part, pattern)] == list(chunks(text, pattern))
+    assert [c for part in parts for c in splitter.split(part)] == splitter.split(text)
 
 
 def test_a_stretch_without_whitespace_is_cut_where_the_chunk_ends(tmp_path):

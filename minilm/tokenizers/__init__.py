@@ -2,11 +2,24 @@
 
 from pathlib import Path
 
-from minilm.tokenizers.base import Tokenizer, TokenizerError, check, read_tokenizer_file
-from minilm.tokenizers.bpe import BPETokenizer
+from minilm.tokenizers.added import AddedToken
+from minilm.tokenizers.base import Tokenizer
+from minilm.tokenizers.bpe import VOCAB_FILE, BPETokenizer
 from minilm.tokenizers.char import CharTokenizer
+from minilm.tokenizers.encoding import Encoding
+from minilm.tokenizers.files import FILE_NAME, TokenizerError, check, read_tokenizer_file
+from minilm.tokenizers.template import Template
 
-__all__ = ["BPETokenizer", "CharTokenizer", "Tokenizer", "TokenizerError", "load_tokenizer"]
+__all__ = [
+    "AddedToken",
+    "BPETokenizer",
+    "CharTokenizer",
+    "Encoding",
+    "Template",
+    "Tokenizer",
+    "TokenizerError",
+    "load_tokenizer",
+]
 
 
 def load_tokenizer(directory: str | Path) -> Tokenizer:
@@ -14,6 +27,9 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
 
     Raises: TokenizerError — no file, a damaged or foreign one, or one that contradicts itself.
     """
+    directory = Path(directory)
+    if not (directory / FILE_NAME).exists() and (directory / VOCAB_FILE).exists():
+        return BPETokenizer.load(directory)
     content = read_tokenizer_file(directory)
     kinds = {kind.model_type: kind for kind in (BPETokenizer, CharTokenizer)}
     model_type = content["model"].get("type")

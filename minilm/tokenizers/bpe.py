@@ -1,48 +1,61 @@
 """Byte-pair encoding over bytes: begin with bytes, keep joining the most frequent pair.
 
 Text is first cut into chunks by a pattern (see `pretokenize`); no token crosses a chunk. Any text
-can be encoded, for the 256 bytes are tokens.
+can be encoded, for the 256 bytes are tokens. The idea, in a few lines each, are
+`naive_learn_merges` and `naive_encode_chunk`; what follows them gives the same, faster.
 
 Source: Sennrich, Haddow, Birch 2016, arXiv 1508.07909, algorithm 1; over bytes as in Radford et
 al. 2019 (GPT-2). The file is the `tokenizer.json` of Hugging Face `tokenizers`.
 """
 
 import heapq
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from functools import lru_cache, partial
-from itertools import pairwise
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import chain, islice, pairwise
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, Self
 
+from minilm.files import replacing
+from minilm.tokenizers.added import AddedToken
 from minilm.tokenizers.base import (
+    ByteTokenizer,
+    Span,
     Texts,
-    Tokenizer,
+    as_special,
     as_texts,
-    check,
     check_unicode,
-    check_vocabulary,
-    hf_layout,
+    read_common,
 )
+from minilm.tokenizers.files import FILE_NAME, check, check_vocabulary, read_json, read_text
 from minilm.tokenizers.pretokenize import (
     BYTE_CHARACTERS,
     GPT2_PATTERN,
-    chunks,
-    compile_pattern,
+    Splitter,
     parse_bytes,
     show_bytes,
 )
+from minilm.tokenizers.template import PLAIN, Template
 
 Pair = tuple[int, int]
-Word = list[int]
+Ranks = Mapping[Pair, tuple[int, int]]  # of each merge its rank and its result's id
+Progress = Callable[[int, int], None]  # merges learned, merges wanted
 CACHED_CHUNKS = 2**16
-LONGEST_CACHED = 256  # characters: a cache of long chunks would be large and seldom hit
+LONGEST_CACHED = 64  # characters: long chunks seldom come again
+SHORT = 100  # bytes: up to here a list is faster than a heap
 # The ids of the 256 bytes, in GPT-2's order: printable ones first.
 BYTE_TOKENS = [bytes([byte]) for byte in sorted(range(256), key=BYTE_CHARACTERS.__getitem__)]
-BYTE_IDS = {token: i for i, token in enumerate(BYTE_TOKENS)}
+BYTE_IDS = [BYTE_TOKENS.index(bytes([byte])) for byte in range(256)]
 
 
-class BPETokenizer(Tokenizer):
+class BPETokenizer(ByteTokenizer):
     """Byte-level BPE: `merges` are pairs of ids, the first learned first.
+
+    The tokens of up to 65,536 different chunks of at most 64 characters are remembered (some 20 MB
+    at the most); then all are forgotten, and it begins anew.
 
     >>> tokenizer = BPETokenizer.train("low lower lowest", vocab_size=260)
     >>> tokenizer.token_bytes[256:]
@@ -54,19 +67,30 @@ class BPETokenizer(Tokenizer):
     model_type = "BPE"
 
     def __init__(
-        self, token_bytes: list[bytes], merges: list[Pair], pattern: str = GPT2_PATTERN
+        self,
+        token_bytes: list[bytes],
+        merges: list[Pair],
+        pattern: str = GPT2_PATTERN,
+        added: Sequence[str | AddedToken] = (),
+        template: Template = PLAIN,
     ) -> None:
-        super().__init__(token_bytes)
         self.merges = merges
-        self.pattern = pattern
-        self._split = compile_pattern(pattern)
+        self._splitter = Splitter(pattern)
+        self.pattern = self._splitter.pattern
         ids = {token: i for i, token in enumerate(token_bytes)}
+        byte_ids = [ids[bytes([byte])] for byte in range(256)]
         ranks: dict[Pair, tuple[int, int]] = {}
         for rank, (left, right) in enumerate(merges):
             ranks.setdefault((left, right), (rank, ids[token_bytes[left] + token_bytes[right]]))
-        byte_ids = [ids[bytes([byte])] for byte in range(256)]
-        self._encode_chunk = partial(encode_chunk, byte_ids=byte_ids, ranks=ranks)
-        self._encode_cached = lru_cache(CACHED_CHUNKS)(self._encode_chunk)
+        made = {*byte_ids, *(joined for _, joined in ranks.values())}
+        listed = as_special(added)
+        contents = {token.content.encode(): token.content for token in listed}
+        tokens = [
+            contents[token] if i not in made and token in contents else show_bytes(token)
+            for i, token in enumerate(token_bytes)
+        ]
+        super().__init__(token_bytes, tokens, listed, template)
+        self._cache = _Cache(partial(encode_chunk, byte_ids=byte_ids, ranks=ranks))
 
     @classmethod
     def train(
@@ -75,46 +99,56 @@ class BPETokenizer(Tokenizer):
         vocab_size: int,
         pattern: str = GPT2_PATTERN,
         min_frequency: int = 2,
+        special_tokens: Sequence[str | AddedToken] = (),
+        workers: int = 1,
+        progress: Progress | None = None,
     ) -> Self:
-        """Learn vocab_size - 256 merges, of pairs that occur at least min_frequency times.
+        """Learn merges until there are vocab_size tokens, special tokens (the last ids) included.
 
-        Fewer where the texts run out of such pairs; none from an empty text. Of equally frequent
-        pairs the one with the smallest ids is joined first, so that the same texts always give
-        the same tokenizer. Texts are read one by one; what is kept is each different chunk, once.
+        Fewer where the texts run out of pairs that occur min_frequency times; none from an empty
+        text. Of equally frequent pairs the one with the smallest ids is joined first, so that the
+        same texts always give the same tokenizer. Texts are read one by one; what is kept is each
+        different chunk, once. With several `workers`, processes count the chunks. `progress` is
+        called with (merges learned, merges wanted) after each merge.
 
-        Raises: ValueError — vocab_size < 256, not a pattern, a lone surrogate in a text.
+        `pattern` is a regular expression, or the name of one: gpt2, cl100k.
+
+        Raises: ValueError — a vocab_size without room for the bytes and the special tokens, not a
+            pattern, a lone surrogate in a text.
         """
-        if vocab_size < 256:
+        least = 256 + len(special_tokens)
+        if vocab_size < least:
             raise ValueError(
-                f"BPETokenizer.train: expected vocab_size >= 256, got {vocab_size}; the 256 bytes "
-                "are tokens, so that any text can be encoded"
+                f"BPETokenizer.train: expected vocab_size >= {least}, got {vocab_size}; the 256 "
+                "bytes are tokens, so that any text can be encoded, and each special token is one"
             )
-        split = compile_pattern(pattern)
-        counts: Counter[str] = Counter()
-        for text in as_texts(texts):
-            check_unicode(text)
-            counts.update(chunks(text, split))
-        merges = learn_merges(counts, vocab_size - 256, min_frequency)
+        counts = count_chunks(as_texts(texts), pattern, workers)
+        merges = learn_merges(counts, vocab_size - least, min_frequency, progress)
         tokens = list(BYTE_TOKENS)
         for left, right in merges:
             tokens.append(tokens[left] + tokens[right])
-        return cls(tokens, merges, pattern)
+        return cls(tokens, merges, pattern, special_tokens)
 
-    def encode(self, text: str) -> list[int]:
-        """In each chunk, join the pair that was learned first, until none is left.
+    def _encode(self, text: str, first: bool) -> list[int]:
+        """In each chunk, join the pair that was learned first, until none is left."""
+        chunks = self._splitter.split(text)
+        return list(chain.from_iterable(map(self._cache.__getitem__, chunks)))
 
-        Raises: ValueError — a lone surrogate.
-        """
-        check_unicode(text)
-        ids: list[int] = []
-        for chunk in chunks(text, self._split):
-            short = len(chunk) <= LONGEST_CACHED
-            ids.extend(self._encode_cached(chunk) if short else self._encode_chunk(chunk))
-        return ids
+    def _encode_spans(self, text: str, first: bool) -> tuple[list[int], list[Span]]:
+        ids = self._encode(text, first)
+        if text.isascii():
+            characters: Sequence[int] = range(len(text))
+        else:  # of each byte, the character it is part of
+            characters = [i for i, character in enumerate(text) for _ in character.encode()]
+        spans, start = [], 0
+        for i in ids:
+            stop = start + len(self.token_bytes[i])
+            spans.append((characters[start], characters[stop - 1] + 1))
+            start = stop
+        return ids, spans
 
     def to_json(self) -> dict[str, Any]:
         """The layout of Hugging Face `tokenizers`."""
-        shown = [show_bytes(token) for token in self.token_bytes]
         own_pattern = self.pattern != GPT2_PATTERN
         byte_level = {
             "type": "ByteLevel",
@@ -129,15 +163,49 @@ class BPETokenizer(Tokenizer):
             "invert": False,
         }
         sequence = {"type": "Sequence", "pretokenizers": [split, byte_level]}
-        return hf_layout(
+        model = {"type": self.model_type, "vocab": self._vocab(), "merges": self._spelt_merges()}
+        return self._layout(
             pre_tokenizer=sequence if own_pattern else byte_level,
             decoder={**byte_level, "use_regex": True},
-            model={
-                "type": self.model_type,
-                "vocab": {token: i for i, token in enumerate(shown)},
-                "merges": [[shown[left], shown[right]] for left, right in self.merges],
-            },
+            model=model,
         )
+
+    def _vocab(self) -> dict[str, int]:
+        return {token: i for i, token in enumerate(self.tokens[: self.model_size])}
+
+    def _spelt_merges(self) -> list[list[str]]:
+        return [[self.tokens[left], self.tokens[right]] for left, right in self.merges]
+
+    def save(self, directory: str | Path) -> None:
+        """Write `tokenizer.json`, and GPT-2's two files `vocab.json` and `merges.txt`.
+
+        Each appears whole or not at all. `load` reads the first, which alone knows the pattern
+        and all that is said of added tokens.
+        """
+        lines = ["#version: 0.2", *(f"{left} {right}" for left, right in self._spelt_merges()), ""]
+        with replacing(Path(directory) / VOCAB_FILE) as file:
+            file.write(json.dumps(self.ids, ensure_ascii=False).encode())
+        with replacing(Path(directory) / MERGES_FILE) as file:
+            file.write("\n".join(lines).encode())
+        super().save(directory)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Self:
+        """The tokenizer saved in `directory`, or, without a `tokenizer.json`, what GPT-2's files
+        `vocab.json` and `merges.txt` give: GPT-2's pattern, and every token that is neither a byte
+        nor the result of a merge a special token.
+
+        Raises: TokenizerError — no file, a damaged or foreign one, or one of another kind.
+        """
+        directory = Path(directory)
+        if (directory / FILE_NAME).exists() or not (directory / VOCAB_FILE).exists():
+            return super().load(directory)
+        shown = check_vocabulary(read_json(directory / VOCAB_FILE), VOCAB_FILE)
+        lines = read_text(directory / MERGES_FILE).split("\n")
+        spelt = [line for line in lines if line and not line.startswith("#version")]
+        made = {line.replace(" ", "") for line in spelt} | set(BYTE_CHARACTERS)
+        special = [AddedToken(token) for token in shown if token not in made]
+        return cls._from_spelling(shown, spelt, GPT2_PATTERN, special, PLAIN)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
@@ -145,33 +213,45 @@ class BPETokenizer(Tokenizer):
         whose merges and vocabulary do not belong together.
         """
         model = content["model"]
-        for part in ("normalizer", "added_tokens"):
-            check(not content.get(part), f"no {part}", content.get(part))
+        check(not content.get("normalizer"), "no normalizer", content.get("normalizer"))
         for part in UNUSED_MODEL_PARTS:
             check(not model.get(part), f"no {part} in the model", model.get(part))
         decoder = content.get("decoder")
-        check(
-            isinstance(decoder, dict) and decoder.get("type") == "ByteLevel",
-            "a ByteLevel decoder",
-            decoder,
-        )
+        is_byte_level = isinstance(decoder, dict) and decoder.get("type") == "ByteLevel"
+        check(is_byte_level, "a ByteLevel decoder", decoder)
         pattern = _read_pattern(content.get("pre_tokenizer"))
         shown = check_vocabulary(model.get("vocab"))
+        added, template = read_common(content, shown)
+        return cls._from_spelling(shown, model.get("merges"), pattern, added, template)
+
+    @classmethod
+    def _from_spelling(
+        cls,
+        shown: list[str],
+        spelt_merges: Any,
+        pattern: str,
+        added: list[AddedToken],
+        template: Template,
+    ) -> Self:
+        """A tokenizer from tokens and merges as the files spell them."""
         ids = {token: i for i, token in enumerate(shown)}
-        visible = all(set(token) <= set(BYTE_CHARACTERS) for token in shown)
-        check(visible, "tokens in GPT-2's byte characters", shown)
+        merges = list(_read_merges(spelt_merges, ids))
+        made = set(BYTE_CHARACTERS) | {shown[left] + shown[right] for left, right in merges}
+        apart = {token.content for token in added} - made  # stand in the vocabulary as they are
+        visible = [set(token) <= set(BYTE_CHARACTERS) for token in shown if token not in apart]
+        check(all(visible), "tokens in GPT-2's byte characters", shown)
         check(set(BYTE_CHARACTERS) <= set(ids), "a token for each of the 256 bytes", shown)
-        merges = list(_read_merges(model.get("merges"), ids))
+        token_bytes = [t.encode() if t in apart else parse_bytes(t) for t in shown]
         try:
-            return cls([parse_bytes(token) for token in shown], merges, pattern)
+            return cls(token_bytes, merges, pattern, added, template)
         except ValueError as error:
-            check(False, "a split pattern", str(error))
+            check(False, "a split pattern and tokens that fit together", str(error))
             raise
 
 
+VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
 UNUSED_MODEL_PARTS = (
     "dropout",
-    "unk_token",
     "continuing_subword_prefix",
     "end_of_word_suffix",
     "byte_fallback",
@@ -214,19 +294,21 @@ def _read_merges(merges: Any, ids: Mapping[str, int]) -> Iterator[Pair]:
         yield ids[left], ids[right]
 
 
-def encode_chunk(chunk: str, byte_ids: list[int], ranks: Mapping[Pair, tuple[int, int]]) -> Word:
-    """The token ids of one chunk; `ranks` gives of each merge its rank and its result's id."""
+# --- Encoding -----------------------------------------------------------------------------------
+
+
+def naive_encode_chunk(chunk: str, byte_ids: Sequence[int], ranks: Ranks) -> list[int]:
+    """What encoding means: join the pair of the earliest merge wherever it stands, and again."""
     word = [byte_ids[byte] for byte in chunk.encode()]
-    never = (len(ranks), 0)
-    while len(word) > 1:
-        pair = min(pairwise(word), key=lambda pair: ranks.get(pair, never))
-        if pair not in ranks:
-            break
-        word = join_pair(word, pair, ranks[pair][1])
-    return word
+    while True:
+        known = [pair for pair in pairwise(word) if pair in ranks]
+        if not known:
+            return word
+        best = min(known, key=lambda pair: ranks[pair])
+        word = join_pair(word, best, ranks[best][1])
 
 
-def join_pair(word: Word, pair: Pair, joined: int) -> Word:
+def join_pair(word: list[int], pair: Pair, joined: int) -> list[int]:
     """The word with the pair, wherever it occurs, replaced by one id, from left to right.
 
     >>> join_pair([1, 1, 1, 2], (1, 1), 9)
@@ -244,9 +326,100 @@ def join_pair(word: Word, pair: Pair, joined: int) -> Word:
     return result
 
 
-def specification(chunk_counts: Mapping[str, int], n: int, min_frequency: int = 2) -> list[Pair]:
+def encode_chunk(chunk: str, byte_ids: Sequence[int], ranks: Ranks) -> list[int]:
+    """`naive_encode_chunk`, keeping the rank of every pair in the word and joining one at a time.
+
+    Differs: where a list of merges joins a token before it makes it, as no training does, the
+    pair that appears late is joined late; so do `tokenizers` and `tiktoken`.
+    """
+    word = [byte_ids[byte] for byte in chunk.encode()]
+    if len(word) > SHORT:
+        return _encode_long(word, ranks)
+    never = (len(ranks), -1)
+    found = [ranks.get(pair, never) for pair in pairwise(word)]
+    while found:
+        best = min(found)
+        if best is never:
+            break
+        i = found.index(best)
+        word[i : i + 2] = [best[1]]
+        del found[i]
+        if i < len(found):
+            found[i] = ranks.get((word[i], word[i + 1]), never)
+        if i:
+            found[i - 1] = ranks.get((word[i - 1], word[i]), never)
+    return word
+
+
+def _encode_long(word: list[int], ranks: Ranks) -> list[int]:
+    """The same in n log n steps: a heap of (rank, place), and links over the joined places."""
+    n = len(word)
+    after, before = list(range(1, n + 1)), list(range(-1, n - 1))
+    heap = [(*ranks[pair], i) for i, pair in enumerate(pairwise(word)) if pair in ranks]
+    heapq.heapify(heap)
+    while heap:
+        rank, joined, i = heapq.heappop(heap)
+        j = after[i]
+        if j == n or ranks.get((word[i], word[j])) != (rank, joined):
+            continue  # one of the two was joined to another since
+        word[i], word[j] = joined, -1
+        after[i] = k = after[j]
+        if k < n:
+            before[k] = i
+            if pair := ranks.get((joined, word[k])):
+                heapq.heappush(heap, (*pair, i))
+        if (h := before[i]) >= 0 and (pair := ranks.get((word[h], joined))):
+            heapq.heappush(heap, (*pair, h))
+    return [token for token in word if token >= 0]
+
+
+class _Cache(dict[str, list[int]]):
+    """chunk -> its ids, worked out when they are first asked for."""
+
+    def __init__(self, encode: Callable[[str], list[int]]) -> None:
+        self.encode = encode
+
+    def __missing__(self, chunk: str) -> list[int]:
+        word = self.encode(chunk)
+        if len(chunk) <= LONGEST_CACHED:
+            if len(self) >= CACHED_CHUNKS:
+                self.clear()
+            self[chunk] = word
+        return word
+
+
+# --- Training -----------------------------------------------------------------------------------
+
+
+def count_chunks(texts: Iterable[str], pattern: str, workers: int = 1) -> Counter[str]:
+    """How often each different chunk occurs in the texts.
+
+    Raises: ValueError — not a pattern, a lone surrogate.
+    """
+    counts: Counter[str] = Counter()
+    count = partial(_count, splitter=Splitter(pattern))
+    if workers == 1:
+        for text in texts:
+            counts.update(count(text))
+        return counts
+    rest = iter(texts)
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        while batch := list(islice(rest, 4 * workers)):
+            for part in pool.map(count, batch):
+                counts.update(part)
+    return counts
+
+
+def _count(text: str, splitter: Splitter) -> Counter[str]:
+    check_unicode(text)
+    return Counter(splitter.split(text))
+
+
+def naive_learn_merges(
+    chunk_counts: Mapping[str, int], n: int, min_frequency: int = 2
+) -> list[Pair]:
     """What byte-pair encoding means: `learn_merges` in ten lines that count all pairs each time."""
-    words = [[BYTE_IDS[bytes([b])] for b in chunk.encode()] for chunk in chunk_counts]
+    words = [[BYTE_IDS[byte] for byte in chunk.encode()] for chunk in chunk_counts]
     merges: list[Pair] = []
     while len(merges) < n:
         counts: Counter[Pair] = Counter()
@@ -261,41 +434,85 @@ def specification(chunk_counts: Mapping[str, int], n: int, min_frequency: int = 
     return merges
 
 
-def learn_merges(chunk_counts: Mapping[str, int], n: int, min_frequency: int = 2) -> list[Pair]:
+def learn_merges(
+    chunk_counts: Mapping[str, int],
+    n: int,
+    min_frequency: int = 2,
+    progress: Progress | None = None,
+) -> list[Pair]:
     """At most n merges: each of the most frequent pair, of equals the one with the smallest ids.
 
-    Pair counts are kept from merge to merge: only words with the joined pair are counted again.
+    All chunks stand in one list, linked; each pair has its count and the places where it stands,
+    or stood. A merge visits its pair's places only. It can lower the count of other old pairs,
+    whose entries in the heap are put right when they come up; only pairs with the new token are
+    new, so that the places of a pair are found during one merge, from left to right.
     (No two merges spell the same bytes: a token's bytes, wherever they stand between two borders
     of tokens, are cut as they would be alone.)
     """
-    words = [[BYTE_IDS[bytes([b])] for b in chunk.encode()] for chunk in chunk_counts]
-    word_counts = list(chunk_counts.values())
-    counts: Counter[Pair] = Counter()
-    where: defaultdict[Pair, set[int]] = defaultdict(set)  # words that have, or had, the pair
-    for w, word in enumerate(words):
-        for pair in pairwise(word):
-            counts[pair] += word_counts[w]
-            where[pair].add(w)
+    symbols, weights = _lay_out(chunk_counts)
+    after, before = list(range(1, len(symbols) + 1)), list(range(-1, len(symbols) - 1))
+    counts: dict[Pair, int] = {}
+    places: dict[Pair, list[int]] = {}
+    for i, pair in enumerate(pairwise(symbols)):
+        if pair[0] >= 0 and pair[1] >= 0:
+            counts[pair] = counts.get(pair, 0) + weights[i]
+            places.setdefault(pair, []).append(i)
     heap = [(-count, pair) for pair, count in counts.items()]
     heapq.heapify(heap)
     merges: list[Pair] = []
     while heap and len(merges) < n:
         negative_count, best = heapq.heappop(heap)
-        if -negative_count != counts[best]:
-            continue  # an outdated entry; the pair's present count has one of its own
-        if counts[best] < max(1, min_frequency):
+        count = counts[best]
+        if -negative_count != count:
+            heapq.heappush(heap, (-count, best))
+            continue
+        if count < max(1, min_frequency):
             break
-        change: Counter[Pair] = Counter()
-        for w in where.pop(best):
-            for pair in pairwise(words[w]):
-                change[pair] -= word_counts[w]
-            words[w] = join_pair(words[w], best, 256 + len(merges))
-            for pair in pairwise(words[w]):
-                change[pair] += word_counts[w]
-                where[pair].add(w)
-        for pair, difference in change.items():
-            if difference:
-                counts[pair] += difference
-                heapq.heappush(heap, (-counts[pair], pair))
+        left, right = best
+        new = 256 + len(merges)
+        fresh: list[Pair] = []  # pairs with the new token
+        for i in places.pop(best):
+            j = after[i]
+            if symbols[i] != left or symbols[j] != right:
+                continue  # one of the two was joined to another since
+            weight, h, k = weights[i], before[i], after[j]
+            if (x := symbols[h]) >= 0:
+                counts[x, left] -= weight
+                pair = (x, new)
+                if pair in places:
+                    counts[pair] += weight
+                    places[pair].append(h)
+                else:
+                    counts[pair], places[pair] = weight, [h]
+                    fresh.append(pair)
+            if (x := symbols[k]) >= 0:
+                counts[right, x] -= weight
+                pair = (new, x)
+                if pair in places:
+                    counts[pair] += weight
+                    places[pair].append(i)
+                else:
+                    counts[pair], places[pair] = weight, [i]
+                    fresh.append(pair)
+            symbols[i], symbols[j] = new, DEAD
+            after[i], before[k] = k, i
+        for pair in fresh:
+            heapq.heappush(heap, (-counts[pair], pair))
         merges.append(best)
+        if progress is not None:
+            progress(len(merges), n)
     return merges
+
+
+BORDER, DEAD = -1, -2  # between chunks; a place joined to the one before it
+
+
+def _lay_out(chunk_counts: Mapping[str, int]) -> tuple[list[int], list[int]]:
+    """All chunks' bytes in one list with borders around them, and each place's weight."""
+    symbols, weights = [BORDER], [0]
+    for chunk, count in chunk_counts.items():
+        word = [BYTE_IDS[byte] for byte in chunk.encode()]
+        symbols += word
+        symbols.append(BORDER)
+        weights += [count] * (len(word) + 1)
+    return symbols, weights

@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilm.tokenizers import BPETokenizer, TokenizerError, load_tokenizer
-from minilm.tokenizers.bpe import BYTE_IDS, CACHED_CHUNKS, LONGEST_CACHED, learn_merges
-from minilm.tokenizers.bpe import specification as learn_merges_specification
-from minilm.tokenizers.pretokenize import (
-    GPT2_PATTERN,
-    chunks,
-    compile_pattern,
-    parse_bytes,
-    show_bytes,
+from minilm.tokenizers import AddedToken, BPETokenizer, TokenizerError, bpe, load_tokenizer
+from minilm.tokenizers.bpe import (
+    BYTE_IDS,
+    count_chunks,
+    encode_chunk,
+    learn_merges,
+    naive_encode_chunk,
+    naive_learn_merges,
 )
+from minilm.tokenizers.pretokenize import GPT2_PATTERN, show_bytes
 
 SAMPLE = (
     "The cat sat on the mat; the cat's hat, that's that.\n\n  Ein Öl für 1234 Männer, né?\n" * 3
@@ -33,44 +33,6 @@ PATTERNS = [GPT2_PATTERN, r"\p{L}+", r"[a-m]+|[n-z](x)?", r"(?s:.+)", "", r"\s*"
 
 def token_bytes(tokenizer, text):
     return [tokenizer.token_bytes[i] for i in tokenizer.encode(text)]
-
-
-# Pre-tokenization
-
-
-@given(TEXTS, st.sampled_from(PATTERNS))
-def test_chunks_joined_are_the_text_under_any_pattern(text, pattern):
-    pieces = list(chunks(text, compile_pattern(pattern)))
-    assert "".join(pieces) == text
-    assert all(pieces)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Hello world", ["Hello", " world"]),
-        ("we'll you've it's", ["we", "'ll", " you", "'ve", " it", "'s"]),
-        ("a  b\n\nc", ["a", " ", " b", "\n", "\n", "c"]),
-        ("x=12 ", ["x", "=", "12", " "]),
-        ("IT'S", ["IT", "'", "S"]),
-    ],
-)
-def test_gpt2_pattern_cuts_words_numbers_signs_and_contractions(text, expected):
-    assert list(chunks(text, compile_pattern(GPT2_PATTERN))) == expected
-
-
-@given(st.binary())
-def test_shown_bytes_are_printable_and_read_back(data):
-    assert show_bytes(data).isprintable() and " " not in show_bytes(data)
-    assert parse_bytes(show_bytes(data)) == data
-
-
-def test_known_values_of_the_byte_table():
-    assert show_bytes(b"\x00 \n\x7f\xa0\xad\xff~") == "ĀĠĊġłŃÿ~"
-    assert [BYTE_IDS[byte] for byte in (b"!", b"~", b"\xa1", b"\xff", b"\x00")] == [
-        *(0, 93, 94, 187),
-        188,
-    ]
 
 
 # Training
@@ -89,12 +51,26 @@ def test_training_equals_its_specification(pieces, n, min_frequency):
     for piece, count in pieces:
         counts[piece] += count
     merges = learn_merges(counts, n, min_frequency)
-    assert merges == learn_merges_specification(counts, n, min_frequency)
+    assert merges == naive_learn_merges(counts, n, min_frequency)
 
 
 def test_training_equals_its_specification_on_prose():
-    counts = Counter(chunks(SAMPLE, compile_pattern(GPT2_PATTERN)))
-    assert learn_merges(counts, 200) == learn_merges_specification(counts, 200)
+    counts = count_chunks([SAMPLE], GPT2_PATTERN)
+    assert learn_merges(counts, 200) == naive_learn_merges(counts, 200)
+
+
+def test_worker_processes_count_what_one_process_counts():
+    texts = [SAMPLE[i : i + 50] for i in range(0, len(SAMPLE), 50)]
+    assert count_chunks(texts, GPT2_PATTERN, workers=2) == count_chunks(texts, GPT2_PATTERN)
+    with pytest.raises(ValueError, match="lone surrogate"):
+        count_chunks([*texts, "\ud800"], GPT2_PATTERN, workers=2)
+
+
+def test_progress_is_told_after_every_merge():
+    told = []
+    tokenizer = BPETokenizer.train(SAMPLE, 270, progress=lambda *numbers: told.append(numbers))
+    assert told == [(i, 14) for i in range(1, 15)]
+    assert tokenizer.vocab_size == 270
 
 
 def test_of_equally_frequent_pairs_the_smallest_ids_are_joined_first():
@@ -119,7 +95,8 @@ def test_training_on_a_stream_equals_training_on_the_list_of_its_texts():
 def test_training_does_not_depend_on_the_hash_seed():
     code = (
         "import sys; from minilm.tokenizers import BPETokenizer;"
-        "print(BPETokenizer.train(sys.argv[1], 300).merges)"
+        "tokenizer = BPETokenizer.train(sys.argv[1], 300, special_tokens=['<a>', '<b>']);"
+        "print(tokenizer.to_json())"
     )
     outputs = {
         subprocess.run(
@@ -129,9 +106,10 @@ def test_training_does_not_depend_on_the_hash_seed():
             text=True,
             check=True,
         ).stdout
-        for seed in ("0", "1", "2")
+        for seed in map(str, range(20))
     }
-    assert outputs == {f"{BPETokenizer.train(SAMPLE, 300).merges}\n"}
+    expected = BPETokenizer.train(SAMPLE, 300, special_tokens=["<a>", "<b>"]).to_json()
+    assert outputs == {f"{expected}\n"}
 
 
 @pytest.mark.parametrize("texts", ["", [], ["", ""], "a"])
@@ -161,7 +139,7 @@ def test_a_vocabulary_below_the_256_bytes_is_an_error(vocab_size):
 
 
 def test_a_pattern_that_is_no_regular_expression_is_an_error():
-    with pytest.raises(ValueError, match="expected a regular expression, got '\\('"):
+    with pytest.raises(ValueError, match="expected a regular expression, or .*, got '\\('"):
         BPETokenizer.train("text", 300, pattern="(")
 
 
@@ -184,7 +162,7 @@ def test_decode_of_encode_is_the_identity_on_any_text(text, pattern):
 
 
 def test_of_two_pairs_that_overlap_the_one_learned_first_is_joined():
-    b_c, a_b = ((BYTE_IDS[left], BYTE_IDS[right]) for left, right in [(b"b", b"c"), (b"a", b"b")])
+    b_c, a_b = ((BYTE_IDS[ord(left)], BYTE_IDS[ord(right)]) for left, right in ("bc", "ab"))
     tokens = list(TRAINED.token_bytes[:256])
     tokenizer = BPETokenizer([*tokens, b"bc", b"ab"], [b_c, a_b])
     assert token_bytes(tokenizer, "abc") == [b"a", b"bc"]
@@ -196,8 +174,8 @@ def test_of_two_pairs_that_overlap_the_one_learned_first_is_joined():
 def test_encode_applies_the_merges_in_the_order_they_were_learned(training_text, text):
     tokenizer = BPETokenizer.train(training_text, vocab_size=280, min_frequency=1)
     expected = []
-    for chunk in chunks(text, compile_pattern(GPT2_PATTERN)):
-        word = [BYTE_IDS[bytes([byte])] for byte in chunk.encode()]
+    for chunk in tokenizer._splitter.split(text):
+        word = [BYTE_IDS[byte] for byte in chunk.encode()]
         for joined, (left, right) in enumerate(tokenizer.merges, start=256):
             i = 0
             while i < len(word) - 1:
@@ -227,14 +205,87 @@ def test_decoding_an_id_outside_the_vocabulary_is_an_error():
             TRAINED.decode(ids)
 
 
-def test_the_cache_is_bounded_and_holds_no_long_chunks():
+def test_the_cache_is_bounded_and_holds_no_long_chunks(monkeypatch):
+    monkeypatch.setattr(bpe, "CACHED_CHUNKS", 3)
     tokenizer = BPETokenizer(TRAINED.token_bytes, TRAINED.merges)
-    assert tokenizer._encode_cached.cache_info().maxsize == CACHED_CHUNKS
-    long = "the" * LONGEST_CACHED
-    assert tokenizer.decode(tokenizer.encode(long)) == long
-    assert tokenizer._encode_cached.cache_info().currsize == 0
-    assert tokenizer.encode("the the") == tokenizer.encode("the the")
-    assert tokenizer._encode_cached.cache_info().hits == 2
+    sizes = set()
+    for text in ("the", " cat", " sat", " mat", "the", "the" * bpe.LONGEST_CACHED, " cat"):
+        assert tokenizer.encode(text) == TRAINED.encode(text)
+        sizes.add(len(tokenizer._cache))
+    assert sizes == {1, 2, 3}
+    assert not any(len(chunk) > bpe.LONGEST_CACHED for chunk in tokenizer._cache)
+
+
+def test_a_chunk_that_is_remembered_gives_the_same_ids_again():
+    tokenizer = BPETokenizer(TRAINED.token_bytes, TRAINED.merges)
+    first = tokenizer.encode(SAMPLE)
+    first[0] = -1
+    assert tokenizer.encode(SAMPLE) == TRAINED.encode(SAMPLE)
+
+
+@given(FEW_LETTERS, FEW_LETTERS, st.sampled_from([0, 5, 100]))
+def test_encoding_a_chunk_equals_its_specification(training_text, chunk, short):
+    merges = learn_merges(Counter([training_text]), 40, min_frequency=1)
+    ranks = {pair: (rank, 256 + rank) for rank, pair in enumerate(merges)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bpe, "SHORT", short)  # above it, the way for long chunks
+        assert encode_chunk(chunk, BYTE_IDS, ranks) == naive_encode_chunk(chunk, BYTE_IDS, ranks)
+
+
+@pytest.mark.parametrize("short", [0, 1000])
+def test_a_pair_that_appears_late_is_joined_late(short, monkeypatch):
+    """A list of merges that no training gives: (ab, c) comes before (a, b)."""
+    monkeypatch.setattr(bpe, "SHORT", short)
+    a, b, c, d = (BYTE_IDS[ord(letter)] for letter in "abcd")
+    ranks = {(256, c): (0, 257), (a, b): (1, 256), (c, d): (2, 258)}
+    assert encode_chunk("abcd", BYTE_IDS, ranks) == [257, d]
+    assert encode_chunk("ccdab", BYTE_IDS, ranks) == [c, 258, 256]
+
+
+def test_a_long_chunk_takes_time_in_proportion_to_its_length():
+    letters = "".join(np.random.default_rng(0).choice(list("aet "), 200_000)).replace(" ", "th")
+    for text in ("a" * 200_000, letters):
+        assert TRAINED.decode(TRAINED.encode(text)) == text
+
+
+@given(TEXTS)
+def test_offsets_cover_the_text_and_the_ids_are_those_of_encode(text):
+    ids, spans = TRAINED.encode_with_offsets(text)
+    assert ids == TRAINED.encode(text)
+    done = 0
+    for i, (start, end) in zip(ids, spans, strict=True):
+        assert TRAINED.token_bytes[i] in text[start:end].encode()
+        assert start in (done, done - 1) and end > start
+        done = end
+    assert done == len(text)
+
+
+# Special and added tokens
+
+ODD = ["<|end of text|>", "[x]+(y)*", "a.b", "\n\n", "é<>", " "]
+
+
+def test_special_tokens_have_the_last_ids_and_count_towards_the_size():
+    tokenizer = BPETokenizer.train(SAMPLE, 300, special_tokens=ODD)
+    assert tokenizer.special_tokens == {token: 294 + i for i, token in enumerate(ODD)}
+    assert tokenizer.merges == TRAINED.merges[:38]
+    assert tokenizer.encode("<|end of text|>a.b", allowed_special="all") == [294, 296]
+    assert tokenizer.decode([296, 294]) == "a.b<|end of text|>"
+    assert tokenizer.decode([*TRAINED.encode("that"), 294], skip_special_tokens=True) == "that"
+
+
+def test_there_must_be_room_for_the_special_tokens():
+    with pytest.raises(ValueError, match="expected vocab_size >= 258, got 257"):
+        BPETokenizer.train("text", 257, special_tokens=["<a>", "<b>"])
+
+
+@given(TEXTS, st.lists(st.sampled_from(ODD)), TEXTS)
+def test_special_tokens_in_a_text_are_ordinary_text_where_the_caller_says_so(a, tokens, b):
+    tokenizer = BPETokenizer(TRAINED.token_bytes, TRAINED.merges, GPT2_PATTERN, ODD)
+    text = a + "".join(tokens) + b
+    ids = tokenizer.encode(text, disallowed_special=())
+    assert ids == TRAINED.encode(text)
+    assert tokenizer.decode(tokenizer.encode(text, allowed_special="all")) == text
 
 
 # The file
@@ -243,14 +294,66 @@ def test_the_cache_is_bounded_and_holds_no_long_chunks():
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("min_frequency", [1, 4])
 def test_a_loaded_tokenizer_encodes_as_the_saved_one(tmp_path, pattern, min_frequency):
-    tokenizer = BPETokenizer.train(SAMPLE, 300, pattern=pattern, min_frequency=min_frequency)
+    special = [*ODD, AddedToken(" hat", special=False), AddedToken("mat", False, rstrip=True)]
+    tokenizer = BPETokenizer.train(SAMPLE, 300, pattern, min_frequency, special)
     tokenizer.save(tmp_path)
     for loaded in (BPETokenizer.load(tmp_path), load_tokenizer(tmp_path)):
         assert type(loaded) is BPETokenizer
         assert loaded.pattern == pattern
-        for text in (SAMPLE, "", "that hat\r\n\t\x00é😀 'll 99"):
-            assert loaded.encode(text) == tokenizer.encode(text)
+        for text in (SAMPLE, "", "that hat\r\n\t\x00é😀 'll 99", "x".join(ODD), "mat  mat"):
+            for options in ({"allowed_special": "all"}, {"disallowed_special": ()}):
+                assert loaded.encode(text, **options) == tokenizer.encode(text, **options)
         assert loaded.token_bytes == tokenizer.token_bytes
+        assert loaded.to_json() == tokenizer.to_json()
+
+
+def test_gpt2s_two_files_give_the_same_ids(tmp_path):
+    tokenizer = BPETokenizer.train(SAMPLE, 300, special_tokens=["<|endoftext|>"])
+    tokenizer.save(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    loaded = BPETokenizer.load(tmp_path)
+    assert loaded.special_tokens == {"<|endoftext|>": 299}
+    assert loaded.encode(SAMPLE) == tokenizer.encode(SAMPLE)
+    assert loaded.to_json()["model"]["merges"] == tokenizer.to_json()["model"]["merges"]
+    assert load_tokenizer(tmp_path).encode(SAMPLE) == tokenizer.encode(SAMPLE)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("merges.txt", lambda text: text + "a zz\n"),
+        ("merges.txt", lambda text: text + "abc\n"),
+        ("vocab.json", lambda text: text[:-5]),
+        ("vocab.json", lambda text: "[]"),
+        ("vocab.json", lambda text: text.replace('"!": 0', '"!": 1')),
+    ],
+)
+def test_damage_to_gpt2s_two_files_is_an_error(tmp_path, name, damage):
+    TRAINED.save(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    path = tmp_path / name
+    path.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.raises(TokenizerError, match="expected"):
+        BPETokenizer.load(tmp_path)
+    (tmp_path / "merges.txt").unlink()
+    with pytest.raises(TokenizerError, match="expected"):
+        BPETokenizer.load(tmp_path)
+
+
+def test_a_special_token_inside_the_files_vocabulary_keeps_its_id(saved):
+    """As trainers that put special tokens first leave it."""
+    content = read(saved)
+    vocab = content["model"]["vocab"]
+    content["model"]["vocab"] = {"<| end |>": 0, **{t: i + 1 for t, i in vocab.items()}}
+    content["added_tokens"] = [{"id": 0, "content": "<| end |>", "special": True}]
+    saved.write_text(json.dumps(content), encoding="utf-8")
+    loaded = load_tokenizer(saved.parent)
+    assert loaded.encode("<| end |>the", allowed_special="all") == [
+        0,
+        *(i + 1 for i in TRAINED.encode("the")),
+    ]
+    assert loaded.decode([0]) == "<| end |>"
+    assert loaded.to_json() == BPETokenizer.from_json(loaded.to_json()).to_json()
 
 
 @given(TEXTS)
@@ -344,7 +447,12 @@ SPLIT = {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolated", "in
     "parts",
     [
         {"normalizer": {"type": "NFC"}},
-        {"added_tokens": [{"id": 320, "content": "<|endoftext|>"}]},
+        {"added_tokens": [{"id": 321, "content": "<|endoftext|>"}]},
+        {"added_tokens": [{"id": 320, "content": ""}]},
+        {"added_tokens": [{"id": 320, "content": "<x>", "lstrip": 1}]},
+        {"added_tokens": [{"id": 7, "content": "at"}]},
+        {"added_tokens": {}},
+        {"post_processor": {"type": "Unknown"}},
         {"decoder": None},
         {"decoder": {"type": "Metaspace"}},
         {"pre_tokenizer": None},
@@ -365,7 +473,6 @@ SPLIT = {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolated", "in
             {"model": {**TRAINED.to_json()["model"], name: value}}
             for name, value in [
                 ("dropout", 0.1),
-                ("unk_token", "a"),
                 ("continuing_subword_prefix", "##"),
                 ("end_of_word_suffix", "</w>"),
                 ("byte_fallback", True),
