@@ -1,8 +1,8 @@
 """Byte-pair encoding over bytes: begin with bytes, keep joining the most frequent pair.
 
 Text is first cut into chunks by a pattern (see `pretokenize`); no token crosses a chunk. Any text
-can be encoded, for the 256 bytes are tokens. The idea, in a few lines each, are
-`naive_learn_merges` and `naive_encode_chunk`; what follows them gives the same, faster.
+can be encoded, for the 256 bytes are tokens. How merges are learned stands in `bpe_training`; here
+is how they are applied: the idea is `naive_encode_chunk`, and `encode_chunk` the same, faster.
 
 Source: Sennrich, Haddow, Birch 2016, arXiv 1508.07909, algorithm 1; over bytes as in Radford et
 al. 2019 (GPT-2). The file is the `tokenizer.json` of Hugging Face `tokenizers`.
@@ -10,12 +10,9 @@ al. 2019 (GPT-2). The file is the `tokenizer.json` of Hugging Face `tokenizers`.
 
 import heapq
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain, islice, pairwise
-from multiprocessing import get_context
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,8 +24,15 @@ from minilm.tokenizers.base import (
     Texts,
     as_special,
     as_texts,
-    check_unicode,
     read_common,
+)
+from minilm.tokenizers.bpe_training import (
+    BYTE_TOKENS,
+    Pair,
+    Progress,
+    count_chunks,
+    join_pair,
+    learn_merges,
 )
 from minilm.tokenizers.files import FILE_NAME, check, check_vocabulary, read_json, read_text
 from minilm.tokenizers.pretokenize import (
@@ -40,15 +44,10 @@ from minilm.tokenizers.pretokenize import (
 )
 from minilm.tokenizers.template import PLAIN, Template
 
-Pair = tuple[int, int]
 Ranks = Mapping[Pair, tuple[int, int]]  # of each merge its rank and its result's id
-Progress = Callable[[int, int], None]  # merges learned, merges wanted
 CACHED_CHUNKS = 2**16
 LONGEST_CACHED = 64  # characters: long chunks seldom come again
 SHORT = 100  # bytes: up to here a list is faster than a heap
-# The ids of the 256 bytes, in GPT-2's order: printable ones first.
-BYTE_TOKENS = [bytes([byte]) for byte in sorted(range(256), key=BYTE_CHARACTERS.__getitem__)]
-BYTE_IDS = [BYTE_TOKENS.index(bytes([byte])) for byte in range(256)]
 
 
 class BPETokenizer(ByteTokenizer):
@@ -78,11 +77,12 @@ class BPETokenizer(ByteTokenizer):
         self._splitter = Splitter(pattern)
         self.pattern = self._splitter.pattern
         ids = {token: i for i, token in enumerate(token_bytes)}
-        byte_ids = [ids[bytes([byte])] for byte in range(256)]
-        ranks: dict[Pair, tuple[int, int]] = {}
+        self._byte_ids = byte_ids = [ids[bytes([byte])] for byte in range(256)]
+        self._ranks: dict[Pair, tuple[int, int]] = {}
         for rank, (left, right) in enumerate(merges):
-            ranks.setdefault((left, right), (rank, ids[token_bytes[left] + token_bytes[right]]))
-        made = {*byte_ids, *(joined for _, joined in ranks.values())}
+            joined = ids[token_bytes[left] + token_bytes[right]]
+            self._ranks.setdefault((left, right), (rank, joined))
+        made = {*byte_ids, *(joined for _, joined in self._ranks.values())}
         listed = as_special(added)
         contents = {token.content.encode(): token.content for token in listed}
         tokens = [
@@ -90,7 +90,7 @@ class BPETokenizer(ByteTokenizer):
             for i, token in enumerate(token_bytes)
         ]
         super().__init__(token_bytes, tokens, listed, template)
-        self._cache = _Cache(partial(encode_chunk, byte_ids=byte_ids, ranks=ranks))
+        self._cache = _Cache(partial(encode_chunk, byte_ids=byte_ids, ranks=self._ranks))
 
     @classmethod
     def train(
@@ -131,8 +131,22 @@ class BPETokenizer(ByteTokenizer):
 
     def _encode(self, text: str, first: bool) -> list[int]:
         """In each chunk, join the pair that was learned first, until none is left."""
-        chunks = self._splitter.split(text)
-        return list(chain.from_iterable(map(self._cache.__getitem__, chunks)))
+        return list(chain.from_iterable(map(self._cache.__getitem__, self.chunks(text))))
+
+    def chunks(self, text: str) -> list[str]:
+        """The text, cut by the pattern."""
+        return self._splitter.split(text)
+
+    def merge_steps(self, chunk: str) -> list[list[str]]:
+        """The chunk's tokens, from its bytes on, after each merge.
+
+        >>> tokenizer = BPETokenizer.train("low lower lowest", vocab_size=260)
+        >>> tokenizer.merge_steps("lower")
+        [['l', 'o', 'w', 'e', 'r'], ['lo', 'w', 'e', 'r'], ['low', 'e', 'r']]
+        """
+        words: list[list[int]] = []
+        naive_encode_chunk(chunk, self._byte_ids, self._ranks, words.append)
+        return [[self.tokens[i] for i in word] for word in words]
 
     def _encode_spans(self, text: str, first: bool) -> tuple[list[int], list[Span]]:
         ids = self._encode(text, first)
@@ -297,33 +311,24 @@ def _read_merges(merges: Any, ids: Mapping[str, int]) -> Iterator[Pair]:
 # --- Encoding -----------------------------------------------------------------------------------
 
 
-def naive_encode_chunk(chunk: str, byte_ids: Sequence[int], ranks: Ranks) -> list[int]:
-    """What encoding means: join the pair of the earliest merge wherever it stands, and again."""
+def naive_encode_chunk(
+    chunk: str,
+    byte_ids: Sequence[int],
+    ranks: Ranks,
+    watch: Callable[[list[int]], None] = lambda word: None,
+) -> list[int]:
+    """What encoding means: join the pair of the earliest merge wherever it stands, and again.
+
+    `watch` is shown the word at the beginning and after every merge.
+    """
     word = [byte_ids[byte] for byte in chunk.encode()]
     while True:
+        watch(word)
         known = [pair for pair in pairwise(word) if pair in ranks]
         if not known:
             return word
         best = min(known, key=lambda pair: ranks[pair])
         word = join_pair(word, best, ranks[best][1])
-
-
-def join_pair(word: list[int], pair: Pair, joined: int) -> list[int]:
-    """The word with the pair, wherever it occurs, replaced by one id, from left to right.
-
-    >>> join_pair([1, 1, 1, 2], (1, 1), 9)
-    [9, 1, 2]
-    """
-    result = []
-    i = 0
-    while i < len(word):
-        if word[i] == pair[0] and i + 1 < len(word) and word[i + 1] == pair[1]:
-            result.append(joined)
-            i += 2
-        else:
-            result.append(word[i])
-            i += 1
-    return result
 
 
 def encode_chunk(chunk: str, byte_ids: Sequence[int], ranks: Ranks) -> list[int]:
@@ -386,133 +391,3 @@ class _Cache(dict[str, list[int]]):
                 self.clear()
             self[chunk] = word
         return word
-
-
-# --- Training -----------------------------------------------------------------------------------
-
-
-def count_chunks(texts: Iterable[str], pattern: str, workers: int = 1) -> Counter[str]:
-    """How often each different chunk occurs in the texts.
-
-    Raises: ValueError — not a pattern, a lone surrogate.
-    """
-    counts: Counter[str] = Counter()
-    count = partial(_count, splitter=Splitter(pattern))
-    if workers == 1:
-        for text in texts:
-            counts.update(count(text))
-        return counts
-    rest = iter(texts)
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        while batch := list(islice(rest, 4 * workers)):
-            for part in pool.map(count, batch):
-                counts.update(part)
-    return counts
-
-
-def _count(text: str, splitter: Splitter) -> Counter[str]:
-    check_unicode(text)
-    return Counter(splitter.split(text))
-
-
-def naive_learn_merges(
-    chunk_counts: Mapping[str, int], n: int, min_frequency: int = 2
-) -> list[Pair]:
-    """What byte-pair encoding means: `learn_merges` in ten lines that count all pairs each time."""
-    words = [[BYTE_IDS[byte] for byte in chunk.encode()] for chunk in chunk_counts]
-    merges: list[Pair] = []
-    while len(merges) < n:
-        counts: Counter[Pair] = Counter()
-        for word, count in zip(words, chunk_counts.values(), strict=True):
-            for pair in pairwise(word):
-                counts[pair] += count
-        best = min(counts, key=lambda pair: (-counts[pair], pair), default=None)
-        if best is None or counts[best] < min_frequency:
-            break
-        words = [join_pair(word, best, 256 + len(merges)) for word in words]
-        merges.append(best)
-    return merges
-
-
-def learn_merges(
-    chunk_counts: Mapping[str, int],
-    n: int,
-    min_frequency: int = 2,
-    progress: Progress | None = None,
-) -> list[Pair]:
-    """At most n merges: each of the most frequent pair, of equals the one with the smallest ids.
-
-    All chunks stand in one list, linked; each pair has its count and the places where it stands,
-    or stood. A merge visits its pair's places only. It can lower the count of other old pairs,
-    whose entries in the heap are put right when they come up; only pairs with the new token are
-    new, so that the places of a pair are found during one merge, from left to right.
-    (No two merges spell the same bytes: a token's bytes, wherever they stand between two borders
-    of tokens, are cut as they would be alone.)
-    """
-    symbols, weights = _lay_out(chunk_counts)
-    after, before = list(range(1, len(symbols) + 1)), list(range(-1, len(symbols) - 1))
-    counts: dict[Pair, int] = {}
-    places: dict[Pair, list[int]] = {}
-    for i, pair in enumerate(pairwise(symbols)):
-        if pair[0] >= 0 and pair[1] >= 0:
-            counts[pair] = counts.get(pair, 0) + weights[i]
-            places.setdefault(pair, []).append(i)
-    heap = [(-count, pair) for pair, count in counts.items()]
-    heapq.heapify(heap)
-    merges: list[Pair] = []
-    while heap and len(merges) < n:
-        negative_count, best = heapq.heappop(heap)
-        count = counts[best]
-        if -negative_count != count:
-            heapq.heappush(heap, (-count, best))
-            continue
-        if count < max(1, min_frequency):
-            break
-        left, right = best
-        new = 256 + len(merges)
-        fresh: list[Pair] = []  # pairs with the new token
-        for i in places.pop(best):
-            j = after[i]
-            if symbols[i] != left or symbols[j] != right:
-                continue  # one of the two was joined to another since
-            weight, h, k = weights[i], before[i], after[j]
-            if (x := symbols[h]) >= 0:
-                counts[x, left] -= weight
-                pair = (x, new)
-                if pair in places:
-                    counts[pair] += weight
-                    places[pair].append(h)
-                else:
-                    counts[pair], places[pair] = weight, [h]
-                    fresh.append(pair)
-            if (x := symbols[k]) >= 0:
-                counts[right, x] -= weight
-                pair = (new, x)
-                if pair in places:
-                    counts[pair] += weight
-                    places[pair].append(i)
-                else:
-                    counts[pair], places[pair] = weight, [i]
-                    fresh.append(pair)
-            symbols[i], symbols[j] = new, DEAD
-            after[i], before[k] = k, i
-        for pair in fresh:
-            heapq.heappush(heap, (-counts[pair], pair))
-        merges.append(best)
-        if progress is not None:
-            progress(len(merges), n)
-    return merges
-
-
-BORDER, DEAD = -1, -2  # between chunks; a place joined to the one before it
-
-
-def _lay_out(chunk_counts: Mapping[str, int]) -> tuple[list[int], list[int]]:
-    """All chunks' bytes in one list with borders around them, and each place's weight."""
-    symbols, weights = [BORDER], [0]
-    for chunk, count in chunk_counts.items():
-        word = [BYTE_IDS[byte] for byte in chunk.encode()]
-        symbols += word
-        symbols.append(BORDER)
-        weights += [count] * (len(word) + 1)
-    return symbols, weights

@@ -156,7 +156,7 @@ def _fit(
     cut_second = truncation == "only_second"
     long, other = (b, size_a) if cut_second and b is not None else (a, size_b)
     room -= other
-    if len(long.ids) > room and room <= (stride or 0):
+    if room < (0 if stride is None else stride + 1) and len(long.ids) > room:
         raise _no_room(max_length, room)
     for start, stop in _windows(len(long.ids), room, stride):
         part = long.window(start, stop)
@@ -186,7 +186,7 @@ def _longest_first(size_a: int, size_b: int, room: int) -> tuple[int, int]:
 
 def _no_room(max_length: int, room: int) -> ValueError:
     return ValueError(
-        f"tokenizer: expected room for more tokens than stride, got {room} of max_length "
+        f"tokenizer: expected room for a text, and for more than stride, got {room} of max_length "
         f"{max_length} beside the template and the other text; raise max_length"
     )
 

@@ -68,9 +68,11 @@ def serve(run: Callable[[], object], warmup: int = 3, **facts: Any) -> None:
 
 
 def compare(
-    a: Contestant, b: Contestant, seconds: float = 60, block: float = 0.5
+    a: Contestant, b: Contestant, seconds: float = 60, block: float = 0.5, least: int = 5
 ) -> dict[str, Any]:
     """Take turns for about `seconds`; medians of both, and the quartiles of the ratio a/b.
+
+    There are at least `least` pairs, however long they take.
 
     A block lasts about `block` seconds; 0 makes it a single repetition, without one to settle.
     """
@@ -79,7 +81,7 @@ def compare(
     times: dict[str, list[float]] = {a.name: [], b.name: []}
     order = [a, b]
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[a.name]) < 5:
+    while time.perf_counter() < end or len(times[a.name]) < least:
         for contestant in order:
             times[contestant.name].append(contestant.block(repetitions[contestant.name], settle))
         order.reverse()

@@ -8,11 +8,11 @@ pytest.importorskip("transformers", reason="needs the extra: pip install minilm[
 
 import tiktoken
 import tokenizers
+from parity.texts import CHINESE, ENGLISH, corpus, generated
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from minilm.tokenizers import AddedToken, BPETokenizer
 from minilm.tokenizers.pretokenize import CL100K_PATTERN, GPT2_PATTERN
-from parity.texts import CHINESE, ENGLISH, corpus, generated
 
 TEXTS = generated(100_000)
 SPECIAL = ["<|endoftext|>", "<| odd [x]+ token |>"]

@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minilm.tokenizers import AddedToken, BPETokenizer, TokenizerError, bpe, load_tokenizer
-from minilm.tokenizers.bpe import (
+from minilm.tokenizers.bpe import encode_chunk, naive_encode_chunk
+from minilm.tokenizers.bpe_training import (
     BYTE_IDS,
     count_chunks,
-    encode_chunk,
     learn_merges,
-    naive_encode_chunk,
     naive_learn_merges,
 )
 from minilm.tokenizers.pretokenize import GPT2_PATTERN, show_bytes
@@ -174,7 +173,7 @@ def test_of_two_pairs_that_overlap_the_one_learned_first_is_joined():
 def test_encode_applies_the_merges_in_the_order_they_were_learned(training_text, text):
     tokenizer = BPETokenizer.train(training_text, vocab_size=280, min_frequency=1)
     expected = []
-    for chunk in tokenizer._splitter.split(text):
+    for chunk in tokenizer.chunks(text):
         word = [BYTE_IDS[byte] for byte in chunk.encode()]
         for joined, (left, right) in enumerate(tokenizer.merges, start=256):
             i = 0

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minilm.tokenizers import pretokenize
-from minilm.tokenizers.bpe import BYTE_IDS
+from minilm.tokenizers.bpe_training import BYTE_IDS
 from minilm.tokenizers.pretokenize import (
     CL100K_PATTERN,
     GPT2_PATTERN,
