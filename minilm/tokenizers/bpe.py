@@ -45,6 +45,7 @@ from minilm.tokenizers.pretokenize import (
 from minilm.tokenizers.template import PLAIN, Template
 
 Ranks = Mapping[Pair, tuple[int, int]]  # of each merge its rank and its result's id
+BYTES = ("utf-8", "surrogateescape")  # what is no UTF-8 becomes lone surrogates, and back
 CACHED_CHUNKS = 2**16
 LONGEST_CACHED = 64  # characters: long chunks seldom come again
 SHORT = 100  # bytes: up to here a list is faster than a heap
@@ -132,6 +133,13 @@ class BPETokenizer(ByteTokenizer):
     def _encode(self, text: str, first: bool) -> list[int]:
         """In each chunk, join the pair that was learned first, until none is left."""
         return list(chain.from_iterable(map(self._cache.__getitem__, self.chunks(text))))
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """The token ids of any bytes: `decode_bytes` gives them back.
+
+        What is UTF-8 is encoded as text is; bytes that are not stand for a sign each.
+        """
+        return self._encode(data.decode(*BYTES), True)
 
     def chunks(self, text: str) -> list[str]:
         """The text, cut by the pattern."""
@@ -321,7 +329,7 @@ def naive_encode_chunk(
 
     `watch` is shown the word at the beginning and after every merge.
     """
-    word = [byte_ids[byte] for byte in chunk.encode()]
+    word = [byte_ids[byte] for byte in chunk.encode(*BYTES)]
     while True:
         watch(word)
         known = [pair for pair in pairwise(word) if pair in ranks]
@@ -337,7 +345,7 @@ def encode_chunk(chunk: str, byte_ids: Sequence[int], ranks: Ranks) -> list[int]
     Differs: where a list of merges joins a token before it makes it, as no training does, the
     pair that appears late is joined late; so do `tokenizers` and `tiktoken`.
     """
-    word = [byte_ids[byte] for byte in chunk.encode()]
+    word = [byte_ids[byte] for byte in chunk.encode(*BYTES)]
     if len(word) > SHORT:
         return _encode_long(word, ranks)
     never = (len(ranks), -1)

@@ -51,7 +51,7 @@ class Splitter:
         """
         limit = ASCII if text.isascii() else BMP
         fast = _for_re(self.pattern, limit)
-        if fast is not None and (limit == ASCII or len(text.encode("utf-16-le")) == 2 * len(text)):
+        if fast is not None and (limit == ASCII or _in_bmp(text)):
             pieces = fast.findall(text)
         elif self._regex.groups == 0:
             pieces = self._regex.findall(text)
@@ -73,6 +73,10 @@ class Splitter:
             done = end
         if done < len(text):
             yield text[done:]
+
+
+def _in_bmp(text: str) -> bool:
+    return len(text.encode("utf-16-le", "surrogatepass")) == 2 * len(text)
 
 
 ASCII, BMP = 0x7F, 0xFFFF  # characters up to U+FFFF: `re` looks larger ones up one by one
