@@ -10,6 +10,10 @@ import regex
 from minilm.tokenizers.files import check, is_text
 
 Names = Collection[str]  # some strings, or the one string "all"
+# Unicode's, which `regex` calls \\s; Python's str.rstrip takes U+001C to U+001F for it as well.
+WHITESPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
 FLAGS = ("special", "lstrip", "rstrip", "single_word", "normalized")
 
 
@@ -46,7 +50,7 @@ def cut(text: str, tokens: Sequence[AddedToken]) -> Iterator[tuple[int, int, Add
         token = present[int(match.lastgroup[1:])]
         start, end = match.span()
         if token.lstrip:
-            start = done + len(text[done:start].rstrip())
+            start = done + len(text[done:start].rstrip(WHITESPACE))
         if done < start:
             yield done, start, None
         yield start, end, token

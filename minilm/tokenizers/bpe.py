@@ -34,6 +34,7 @@ from minilm.tokenizers.bpe_training import (
     join_pair,
     learn_merges,
 )
+from minilm.tokenizers.cache import Cache
 from minilm.tokenizers.files import FILE_NAME, check, check_vocabulary, read_json, read_text
 from minilm.tokenizers.pretokenize import (
     BYTE_CHARACTERS,
@@ -46,16 +47,13 @@ from minilm.tokenizers.template import PLAIN, Template
 
 Ranks = Mapping[Pair, tuple[int, int]]  # of each merge its rank and its result's id
 BYTES = ("utf-8", "surrogateescape")  # what is no UTF-8 becomes lone surrogates, and back
-CACHED_CHUNKS = 2**16
-LONGEST_CACHED = 64  # characters: long chunks seldom come again
 SHORT = 100  # bytes: up to here a list is faster than a heap
 
 
 class BPETokenizer(ByteTokenizer):
     """Byte-level BPE: `merges` are pairs of ids, the first learned first.
 
-    The tokens of up to 65,536 different chunks of at most 64 characters are remembered (some 20 MB
-    at the most); then all are forgotten, and it begins anew.
+    Chunks that were seen before are remembered, see `Cache`.
 
     >>> tokenizer = BPETokenizer.train("low lower lowest", vocab_size=260)
     >>> tokenizer.token_bytes[256:]
@@ -65,6 +63,7 @@ class BPETokenizer(ByteTokenizer):
     """
 
     model_type = "BPE"
+    vocab_file = "vocab.json"
 
     def __init__(
         self,
@@ -91,7 +90,7 @@ class BPETokenizer(ByteTokenizer):
             for i, token in enumerate(token_bytes)
         ]
         super().__init__(token_bytes, tokens, listed, template)
-        self._cache = _Cache(partial(encode_chunk, byte_ids=byte_ids, ranks=self._ranks))
+        self._cache = Cache(partial(encode_chunk, byte_ids=byte_ids, ranks=self._ranks))
 
     @classmethod
     def train(
@@ -205,7 +204,7 @@ class BPETokenizer(ByteTokenizer):
         and all that is said of added tokens.
         """
         lines = ["#version: 0.2", *(f"{left} {right}" for left, right in self._spelt_merges()), ""]
-        with replacing(Path(directory) / VOCAB_FILE) as file:
+        with replacing(Path(directory) / self.vocab_file) as file:
             file.write(json.dumps(self.ids, ensure_ascii=False).encode())
         with replacing(Path(directory) / MERGES_FILE) as file:
             file.write("\n".join(lines).encode())
@@ -220,9 +219,9 @@ class BPETokenizer(ByteTokenizer):
         Raises: TokenizerError — no file, a damaged or foreign one, or one of another kind.
         """
         directory = Path(directory)
-        if (directory / FILE_NAME).exists() or not (directory / VOCAB_FILE).exists():
+        if (directory / FILE_NAME).exists() or not (directory / cls.vocab_file).exists():
             return super().load(directory)
-        shown = check_vocabulary(read_json(directory / VOCAB_FILE), VOCAB_FILE)
+        shown = check_vocabulary(read_json(directory / cls.vocab_file), cls.vocab_file)
         lines = read_text(directory / MERGES_FILE).split("\n")
         spelt = [line for line in lines if line and not line.startswith("#version")]
         made = {line.replace(" ", "") for line in spelt} | set(BYTE_CHARACTERS)
@@ -271,7 +270,7 @@ class BPETokenizer(ByteTokenizer):
             raise
 
 
-VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
+MERGES_FILE = "merges.txt"
 UNUSED_MODEL_PARTS = (
     "dropout",
     "continuing_subword_prefix",
@@ -384,18 +383,3 @@ def _encode_long(word: list[int], ranks: Ranks) -> list[int]:
         if (h := before[i]) >= 0 and (pair := ranks.get((word[h], joined))):
             heapq.heappush(heap, (*pair, h))
     return [token for token in word if token >= 0]
-
-
-class _Cache(dict[str, list[int]]):
-    """chunk -> its ids, worked out when they are first asked for."""
-
-    def __init__(self, encode: Callable[[str], list[int]]) -> None:
-        self.encode = encode
-
-    def __missing__(self, chunk: str) -> list[int]:
-        word = self.encode(chunk)
-        if len(chunk) <= LONGEST_CACHED:
-            if len(self) >= CACHED_CHUNKS:
-                self.clear()
-            self[chunk] = word
-        return word

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilm.tokenizers import AddedToken, BPETokenizer, TokenizerError, bpe, load_tokenizer
+from minilm.tokenizers import AddedToken, BPETokenizer, TokenizerError, bpe, cache, load_tokenizer
 from minilm.tokenizers.bpe import encode_chunk, naive_encode_chunk
 from minilm.tokenizers.bpe_training import (
     BYTE_IDS,
@@ -194,14 +194,14 @@ def test_decoding_an_id_outside_the_vocabulary_is_an_error():
 
 
 def test_the_cache_is_bounded_and_holds_no_long_chunks(monkeypatch):
-    monkeypatch.setattr(bpe, "CACHED_CHUNKS", 3)
+    monkeypatch.setattr(cache, "ENTRIES", 3)
     tokenizer = BPETokenizer(TRAINED.token_bytes, TRAINED.merges)
     sizes = set()
-    for text in ("the", " cat", " sat", " mat", "the", "the" * bpe.LONGEST_CACHED, " cat"):
+    for text in ("the", " cat", " sat", " mat", "the", "the" * cache.LONGEST, " cat"):
         assert tokenizer.encode(text) == TRAINED.encode(text)
         sizes.add(len(tokenizer._cache))
     assert sizes == {1, 2, 3}
-    assert not any(len(chunk) > bpe.LONGEST_CACHED for chunk in tokenizer._cache)
+    assert not any(len(chunk) > cache.LONGEST for chunk in tokenizer._cache)
 
 
 def test_a_chunk_that_is_remembered_gives_the_same_ids_again():
