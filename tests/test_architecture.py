@@ -20,6 +20,7 @@ ROOMS = [
         "optim",
         "data",
         "metrics",
+        "metrics_text",
         "checkpoint",
         "training",
         "generation",

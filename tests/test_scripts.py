@@ -3,11 +3,14 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from minilm.tokenizers import load_tokenizer
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -174,3 +177,33 @@ def test_runs_are_compared_in_one_picture(trained, tmp_path):
     assert result.stdout.count("30 steps") == 2
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert run("compare_runs.py", tmp_path, check=False).returncode == 1
+
+
+@pytest.mark.parametrize("algorithm", ["bpe", "wordpiece", "unigram"])
+def test_a_tokenizer_is_trained_compared_and_inspected(text, tmp_path, algorithm):
+    out = tmp_path / "tokenizer"
+    arguments = ["--algorithm", algorithm, "--vocab-size", 290, "--out", out]
+    result = run("train_tokenizer.py", "--data", text, *arguments)
+    rows = [line.split() for line in result.stdout.splitlines() if line.endswith(("s", "saved"))]
+    assert {row[0] for row in rows} == {"bpe", "wordpiece", "unigram"}
+    assert [row[0] for row in rows if row[-1] == "saved"] == [algorithm]
+    assert all(float(row[2]) > 1 for row in rows)
+    words = "The cat sat on the mat."
+    result = run("inspect_tokenizer.py", out, "--text", words)
+    tokenizer = load_tokenizer(out)
+    ids = tokenizer.encode(words)
+    assert " ".join(map(str, ids)) in result.stdout and "\033[30;44m" in result.stdout
+    page = tmp_path / "page.html"
+    run("inspect_tokenizer.py", out, "--file", text, "--html", page)
+    html = page.read_text(encoding="utf-8")
+    assert html.count("<span") == len(tokenizer.encode(TEXT))
+    shown = re.sub("<[^>]*>", "", html.split("<p>")[-1]).replace("↵", "")
+    assert " ".join(shown.split()) == " ".join(TEXT.split())
+
+
+def test_a_tokenizer_without_room_is_an_error_in_one_line(text, tmp_path):
+    arguments = ["--vocab-size", 10, "--out", tmp_path / "t"]
+    result = run("train_tokenizer.py", "--data", text, *arguments, check=False)
+    assert result.returncode == 1
+    assert "error: BPETokenizer.train: expected vocab_size >= 256, got 10" in result.stderr
+    assert "Traceback" not in result.stderr and not (tmp_path / "t").exists()
