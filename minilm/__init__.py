@@ -11,7 +11,10 @@ PUBLIC = {
     "tensor": ("Tensor", "no_grad"),
     "models": ("GPT", "GPTConfig", "Llama", "LlamaConfig"),
     "models.ngram": ("NGram",),
-    "tokenizers": ("BPETokenizer", "CharTokenizer", "load_tokenizer"),
+    "tokenizers": (
+        *("BPETokenizer", "CharTokenizer", "UnigramTokenizer", "WordPieceTokenizer"),
+        "load_tokenizer",
+    ),
     "optim": ("SGD", "Adam", "AdamW", "Muon", "Optimizers", "clip_grad_norm"),
     "data": ("embedded_corpus", "open_tokens", "read_texts", "split", "write_tokens"),
     "checkpoint": ("load_model",),
@@ -20,7 +23,7 @@ PUBLIC = {
 }
 ROOMS = (
     *("kernels", "tensor", "reference", "functional", "nn", "models", "tokenizers", "objectives"),
-    *("optim", "data", "metrics", "checkpoint", "training", "generation"),
+    *("optim", "data", "metrics", "metrics_text", "checkpoint", "training", "generation"),
 )
 
 __all__ = [*ROOMS, *(name for names in PUBLIC.values() for name in names)]

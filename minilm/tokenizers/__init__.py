@@ -9,6 +9,7 @@ from minilm.tokenizers.char import CharTokenizer
 from minilm.tokenizers.encoding import Encoding
 from minilm.tokenizers.files import FILE_NAME, TokenizerError, check, read_tokenizer_file
 from minilm.tokenizers.template import Template
+from minilm.tokenizers.unigram import UnigramTokenizer
 from minilm.tokenizers.wordpiece import WordPieceTokenizer
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Template",
     "Tokenizer",
     "TokenizerError",
+    "UnigramTokenizer",
     "WordPieceTokenizer",
     "load_tokenizer",
 ]
@@ -43,4 +45,9 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
     return kinds[model_type].from_json(content)
 
 
-KINDS: tuple[type[Tokenizer], ...] = (BPETokenizer, CharTokenizer, WordPieceTokenizer)
+KINDS: tuple[type[Tokenizer], ...] = (
+    BPETokenizer,
+    CharTokenizer,
+    UnigramTokenizer,
+    WordPieceTokenizer,
+)

@@ -162,7 +162,7 @@ class Tokenizer:
         return text
 
     def _normalize_aligned(self, text: str) -> tuple[str, Sequence[Span] | None]:
-        """The normalised text, and of each of its characters the place in `text` (None: its own)."""
+        """The normalised text, and its characters' places in `text` (None: where they are)."""
         return self._normalize(text), None
 
     def _encode(self, text: str, first: bool) -> list[int]:

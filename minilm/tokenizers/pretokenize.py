@@ -25,8 +25,8 @@ class Splitter:
     """Cuts text into chunks: the matches of a pattern and the pieces between them.
 
     The pattern is one of the `regex` package, whose classes such as \\p{L} Python's own `re` does
-    not have. `re` is two or three times as fast, though, and all that a text needs if its characters
-    are below a limit and the classes are written out up to there: see `_for_re`.
+    not have. `re` is two or three times as fast, though, and serves for texts whose characters are
+    below a limit if the classes are written out up to there: see `_for_re`.
 
     Raises: ValueError — not a regular expression.
     """

@@ -156,12 +156,13 @@ def main() -> None:
         return one_word()
     if args.child:
         name, text, directory = args.child
-        run = contestant(name, Path(text).read_text(encoding="utf-8", newline=""), Path(directory))
+        sys.path.remove(str(Path(__file__).parent))  # where `tokenizers` would be this file
+        run = contestant(name, Path(text).read_bytes().decode(), Path(directory))
         return serve(run, warmup=0 if name == "recount" else 1)
     with tempfile.TemporaryDirectory() as directory:
         text = make_text(args.data, args.megabytes)
         path = Path(directory, "text.txt")
-        path.write_text(text, encoding="utf-8", newline="")
+        path.write_bytes(text.encode())
         size = len(text.encode()) / 1e6
         print(f"{size:.2f} MB of text; training the tokenizers", file=sys.stderr)
         for name, kind in KINDS.items():

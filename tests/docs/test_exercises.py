@@ -8,6 +8,7 @@ is wrong with it, or that it is right. Solutions are further down.
 
 import ast
 import inspect
+import itertools
 import re
 import runpy
 import sys
@@ -22,6 +23,7 @@ from minilm import GPT, GPTConfig
 from minilm import functional as F
 from minilm.optim import Optimizer
 from minilm.tensor import Tensor, from_op
+from minilm.tokenizers.bpe import naive_encode_chunk
 
 TESTS = Path(__file__).resolve().parents[1]
 CHAPTERS = TESTS.parent / "docs"
@@ -52,6 +54,37 @@ def check_z_loss(z_loss: Any) -> None:
     assert np.isclose(loss.item(), (1e8 + (np.log(2) - 1e4) ** 2) / 2), "value: large logits"
     assert far.grad is not None and np.isfinite(far.grad).all(), "gradient: large logits"
     check_gradient(z_loss, x)
+
+
+def check_encode_with_dropout(encode_with_dropout: Any) -> None:
+    byte_ids = list(range(256))
+    a, b, c = (byte_ids[ord(letter)] for letter in "abc")
+    ranks = {(a, b): (0, 300), (b, c): (1, 301), (300, c): (2, 302)}
+    rng = np.random.default_rng(0)
+
+    def shares(chunk: str, p: float) -> dict[tuple[int, ...], float]:
+        draws = [tuple(encode_with_dropout(chunk, byte_ids, ranks, p, rng)) for _ in range(4000)]
+        return {word: draws.count(word) / len(draws) for word in set(draws)}
+
+    for chunk in ("", "a", "abc", "abcabxbc", "cbabab"):
+        word = tuple(naive_encode_chunk(chunk, byte_ids, ranks))
+        assert shares(chunk, 0.0) == {word: 1}, f"p = 0: expected {word} for {chunk!r}"
+        assert shares(chunk, 1.0) == {tuple(chunk.encode()): 1}, f"p = 1: bytes for {chunk!r}"
+    # By hand, p = 1/4: which pair is left out is drawn anew for every step and every place.
+    expected = {
+        "abc": {(302,): 0.75**2, (300, c): 0.75 * 0.25, (a, 301): 0.25 * 0.75, (a, b, c): 0.25**2},
+        "abab": {
+            (300, 300): (1 - 0.25**2) * 0.75,
+            (300, a, b): 0.75 * 0.25,
+            (a, b, 300): 0.25 * 0.75 * 0.25,
+            (a, b, a, b): 0.25**2,
+        },
+    }
+    for chunk, wanted in expected.items():
+        found = shares(chunk, 0.25)
+        for word in {*wanted, *found}:
+            error = abs(found.get(word, 0) - wanted.get(word, 0))
+            assert error < 0.03, f"{chunk!r}, p = 1/4: {word} {found.get(word, 0):.3f} of the time"
 
 
 def check_gradient(op: Callable[[Tensor], Tensor], x: np.ndarray) -> None:
@@ -182,6 +215,27 @@ def joint_loss(model, batches) -> float:
     return sum(n * loss for n, loss in zip(counts, losses, strict=True)) / max(1, sum(counts))
 
 
+def encode_with_dropout(
+    chunk: str,
+    byte_ids: list[int],
+    ranks: dict[tuple[int, int], tuple[int, int]],
+    p: float,
+    rng: np.random.Generator,
+) -> list[int]:
+    """At each step, of the places that are not left out, the earliest rule; of equals the first."""
+    word = [byte_ids[byte] for byte in chunk.encode()]
+    while True:
+        places = [
+            (ranks[pair], i)
+            for i, pair in enumerate(itertools.pairwise(word))
+            if pair in ranks and rng.random() >= p
+        ]
+        if not places:
+            return word
+        (_, joined), i = min(places)
+        word[i : i + 2] = [joined]
+
+
 # --- Answers that must not pass ---------------------------------------------------------------
 
 
@@ -256,6 +310,20 @@ class NoSchedule(Lion):
         super()._update({**group, "lr": group["lr"] / self.lr_factor}, block)
 
 
+def leaves_rules_out_for_the_whole_chunk(chunk, byte_ids, ranks, p, rng):
+    kept = {pair: rank for pair, rank in ranks.items() if rng.random() >= p}
+    return naive_encode_chunk(chunk, byte_ids, kept)
+
+
+def takes_p_for_what_is_kept(chunk, byte_ids, ranks, p, rng):
+    return encode_with_dropout(chunk, byte_ids, ranks, 1 - p, rng)
+
+
+def turns_the_order_of_the_rules_round(chunk, byte_ids, ranks, p, rng):
+    backwards = {pair: (-rank, joined) for pair, (rank, joined) in ranks.items()}
+    return encode_with_dropout(chunk, byte_ids, backwards, p, rng)
+
+
 def takes_the_mean_of_means(model, batches):
     return float(np.mean([model(**batch).loss.item() for batch in batches]))
 
@@ -302,6 +370,16 @@ EXERCISES = {
     ),
     "joint_loss": Exercise(
         "06-training.md", check_joint_loss, joint_loss, (takes_the_mean_of_means, weighs_by_rows)
+    ),
+    "encode_with_dropout": Exercise(
+        "07-tokenizers.md",
+        check_encode_with_dropout,
+        encode_with_dropout,
+        (
+            leaves_rules_out_for_the_whole_chunk,
+            takes_p_for_what_is_kept,
+            turns_the_order_of_the_rules_round,
+        ),
     ),
 }
 
