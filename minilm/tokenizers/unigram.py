@@ -156,7 +156,12 @@ class UnigramTokenizer(ByteTokenizer):
             word for text in as_texts(texts) for word in _words_of(text, prepared, splitter)
         )
         room = vocab_size - len(first) - len(more)
-        learned = learn_pieces(counts, room, {*first, *more}, progress)
+        # Some readers of JSON are wrong in the last bit of a float of 17 digits, and a word such as
+        # "aaa" is cut by it; numbers of few digits all read alike.
+        learned = [
+            (piece, round(score, 9))
+            for piece, score in learn_pieces(counts, room, {*first, *more}, progress)
+        ]
         # subtle: the text "<0x41>" is not to be read as a byte, so its piece is less probable than
         # its six characters are together
         byte_score = 7 * min((score for _, score in learned), default=0.0)
