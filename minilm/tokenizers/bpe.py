@@ -28,6 +28,7 @@ from minilm.tokenizers.base import (
 )
 from minilm.tokenizers.bpe_training import (
     BYTE_TOKENS,
+    BYTES,
     Pair,
     Progress,
     count_chunks,
@@ -46,7 +47,6 @@ from minilm.tokenizers.pretokenize import (
 from minilm.tokenizers.template import PLAIN, Template
 
 Ranks = Mapping[Pair, tuple[int, int]]  # of each merge its rank and its result's id
-BYTES = ("utf-8", "surrogateescape")  # what is no UTF-8 becomes lone surrogates, and back
 SHORT = 100  # bytes: up to here a list is faster than a heap
 
 

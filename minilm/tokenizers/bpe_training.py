@@ -6,12 +6,16 @@ Source: Sennrich, Haddow, Birch 2016, arXiv 1508.07909, algorithm 1.
 """
 
 import heapq
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import islice, pairwise
 from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
 
 from minilm.tokenizers.base import check_unicode
 from minilm.tokenizers.pretokenize import BYTE_CHARACTERS, Splitter
@@ -22,6 +26,9 @@ Progress = Callable[[int, int], None]  # merges learned, merges wanted
 BYTE_TOKENS = [bytes([byte]) for byte in sorted(range(256), key=BYTE_CHARACTERS.__getitem__)]
 BYTE_IDS = [BYTE_TOKENS.index(bytes([byte])) for byte in range(256)]
 BORDER, DEAD = -1, -2  # between chunks; a place joined to the one before it
+FEW = 50  # places: up to here they are quicker visited one by one
+BYTES = ("utf-8", "surrogateescape")  # what is no UTF-8 becomes lone surrogates, and back
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def count_chunks(texts: Iterable[str], pattern: str, workers: int = 1) -> Counter[str]:
@@ -97,8 +104,8 @@ def learn_merges(
     they come up. (No two merges spell the same bytes: a token's bytes, wherever they stand between
     two borders of tokens, are cut as they would be alone.)
     """
-    pairs = _Pairs(chunk_counts)
-    heap = [(-count, pair) for pair, count in pairs.counts.items()]
+    pairs = _Pairs(chunk_counts, max(1, min_frequency))
+    heap = [(-pairs.counts[pair], pair) for pair in pairs.places]
     heapq.heapify(heap)
     merges: list[Pair] = []
     while heap and len(merges) < n:
@@ -107,7 +114,7 @@ def learn_merges(
         if -negative_count != count:
             heapq.heappush(heap, (-count, best))
             continue
-        if count < max(1, min_frequency):
+        if count < pairs.least:
             break
         for pair in pairs.join(best, 256 + len(merges)):
             heapq.heappush(heap, (-pairs.counts[pair], pair))
@@ -123,50 +130,121 @@ class _Pairs:
     A place that was joined to the one before it is DEAD. A merge visits the places of its pair
     only. Its new pairs all have the new token, so that the places of a pair are found during one
     merge, from left to right; some may be gone when their turn comes.
+
+    Each table is an array that Python reads number by number and NumPy as a whole (the same
+    memory): few places are quicker visited one by one, many all at once. Of pairs that begin with
+    a count below `least` the places are not kept, for counts only fall.
     """
 
-    def __init__(self, chunk_counts: Mapping[str, int]) -> None:
-        self.symbols, self.weights = [BORDER], [0]
-        for chunk, count in chunk_counts.items():
-            word = [BYTE_IDS[byte] for byte in chunk.encode()]
-            self.symbols += [*word, BORDER]
-            self.weights += [count] * (len(word) + 1)
-        length = len(self.symbols)
-        self.after, self.before = list(range(1, length + 1)), list(range(-1, length - 1))
+    def __init__(self, chunk_counts: Mapping[str, int], least: int) -> None:
+        self.least = least
+        chunks = [chunk.encode(*BYTES) for chunk in chunk_counts]
+        lengths = np.fromiter(map(len, chunks), np.int64, len(chunks))
+        words = np.repeat(np.arange(len(chunks)), lengths)  # of each byte
+        size = len(words) + len(chunks) + 1  # a border before each chunk, and one at the end
+        symbols = np.full(size, BORDER, np.int64)
+        filled = np.arange(len(words)) + words + 1
+        symbols[filled] = np.array(BYTE_IDS)[np.frombuffer(b"".join(chunks), np.uint8)]
+        weights = np.zeros(size, np.int64)
+        weights[filled] = np.fromiter(chunk_counts.values(), np.int64, len(chunks))[words]
+        positions = np.arange(size)
+        self.symbols, self.weights = _shared(symbols), _shared(weights)
+        self.after, self.before = _shared(positions + 1), _shared(positions - 1)
         self.counts: dict[Pair, int] = {}
-        self.places: dict[Pair, list[int]] = {}
-        for i, pair in enumerate(pairwise(self.symbols)):
-            if pair[0] >= 0 and pair[1] >= 0:
-                self.counts[pair] = self.counts.get(pair, 0) + self.weights[i]
-                self.places.setdefault(pair, []).append(i)
+        self.places: dict[Pair, Sequence[int] | Array] = {}
+        here = np.flatnonzero((symbols[:-1] >= 0) & (symbols[1:] >= 0))
+        for left, mine, _ in _groups(symbols[here], here, weights[here]):
+            for right, both, count in _groups(symbols[mine + 1], mine, weights[mine]):
+                self._add((left, right), both, count)
+
+    def _add(self, pair: Pair, places: Array, count: int) -> None:
+        self.counts[pair] = count
+        if count >= self.least:
+            self.places[pair] = places
 
     def join(self, pair: Pair, new: int) -> list[Pair]:
         """Make the pair one token wherever it stands; the pairs that this brings about."""
+        places = self.places.pop(pair)
+        # Places of (a, a) can overlap, as in aaa: these are visited from left to right.
+        if len(places) > FEW and pair[0] != pair[1]:
+            return self._join_at_once(pair, new, np.asarray(places))
+        listed = places.tolist() if isinstance(places, np.ndarray) else places
+        return self._join_one_by_one(pair, new, listed)
+
+    def _join_one_by_one(self, pair: Pair, new: int, joined_at: Sequence[int]) -> list[Pair]:
         symbols, after, before = self.symbols, self.after, self.before
-        counts, places = self.counts, self.places
-        left, right = pair
-        fresh: list[Pair] = []
-        for i in places.pop(pair):
+        counts, left, right = self.counts, *pair
+        places: dict[Pair, list[int]] = {}  # of the new pairs
+        for i in joined_at:
             j = after[i]
             if symbols[i] != left or symbols[j] != right:
                 continue
             weight, h, k = self.weights[i], before[i], after[j]
             if (x := symbols[h]) >= 0:
                 counts[x, left] -= weight
-                if (joined := (x, new)) in places:
-                    counts[joined] += weight
-                    places[joined].append(h)
+                if (fresh := (x, new)) in places:
+                    counts[fresh] += weight
+                    places[fresh].append(h)
                 else:
-                    counts[joined], places[joined] = weight, [h]
-                    fresh.append(joined)
+                    counts[fresh], places[fresh] = weight, [h]
             if (x := symbols[k]) >= 0:
                 counts[right, x] -= weight
-                if (joined := (new, x)) in places:
-                    counts[joined] += weight
-                    places[joined].append(i)
+                if (fresh := (new, x)) in places:
+                    counts[fresh] += weight
+                    places[fresh].append(i)
                 else:
-                    counts[joined], places[joined] = weight, [i]
-                    fresh.append(joined)
+                    counts[fresh], places[fresh] = weight, [i]
             symbols[i], symbols[j] = new, DEAD
             after[i], before[k] = k, i
-        return fresh
+        kept = {pair: listed for pair, listed in places.items() if counts[pair] >= self.least}
+        self.places.update(kept)
+        return list(kept)
+
+    def _join_at_once(self, pair: Pair, new: int, at: Array) -> list[Pair]:
+        """The same for all places together: first they are joined, then their neighbours counted.
+
+        Where two joined places are neighbours, abab, the old pair (b, a) and the new one stand
+        between them: both are counted for the place on the right.
+        """
+        left, right = pair
+        symbols, weights, after, before = map(
+            np.asarray, (self.symbols, self.weights, self.after, self.before)
+        )
+        at = at[(symbols[at] == left) & (symbols[after[at]] == right)]
+        second = after[at]
+        behind = after[second]
+        symbols[at], symbols[second] = new, DEAD
+        after[at], before[behind] = behind, at
+        ahead, weight = before[at], weights[at]
+        x, y = symbols[ahead], symbols[behind]
+        fresh: list[Pair] = []
+        for neighbour, places, count in _groups(x, ahead, weight):
+            if neighbour >= 0:
+                self.counts[right if neighbour == new else neighbour, left] -= count
+                fresh.append((neighbour, new))
+                self._add(fresh[-1], places, count)
+        for neighbour, places, count in _groups(y, at, weight):
+            if neighbour >= 0 and neighbour != new:
+                self.counts[right, neighbour] -= count
+                fresh.append((new, neighbour))
+                self._add(fresh[-1], places, count)
+        return [pair for pair in fresh if pair in self.places]
+
+
+def _shared(numbers: Array) -> "array[int]":
+    return array("q", numbers.astype(np.int64).tobytes())
+
+
+def _groups(keys: Array, values: Array, weights: Array) -> Iterator[tuple[int, Array, int]]:
+    """(key, its values in their order, the sum of its weights) for each different key."""
+    if not len(keys):
+        return
+    order = np.argsort(keys, kind="stable")
+    keys, values = keys[order], values[order]
+    starts = np.flatnonzero(np.diff(keys, prepend=keys[0] - 1))
+    sums = np.add.reduceat(weights[order], starts).tolist()
+    stops = [*starts[1:].tolist(), len(keys)]
+    for key, start, stop, total in zip(
+        keys[starts].tolist(), starts.tolist(), stops, sums, strict=True
+    ):
+        yield key, values[start:stop], total

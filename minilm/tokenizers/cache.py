@@ -1,23 +1,23 @@
 """The memory of tokenizers: most pieces of a text have been seen before."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-ENTRIES = 2**16
+ENTRIES = 2**18
 LONGEST = 64  # characters: long pieces seldom come again
 
 
-class Cache(dict[str, list[int]]):
+class Cache(dict[str, tuple[int, ...]]):
     """piece of text -> its token ids, worked out by `encode` when they are first asked for.
 
-    It holds at most 65,536 pieces of at most 64 characters, some 20 MB; when it is full, all are
-    forgotten, and it begins anew.
+    It holds at most 262,144 pieces of at most 64 characters: some 45 MB of English words, 105 MB
+    of Chinese clauses. When it is full, all are forgotten, and it begins anew.
     """
 
-    def __init__(self, encode: Callable[[str], list[int]]) -> None:
+    def __init__(self, encode: Callable[[str], Sequence[int]]) -> None:
         self.encode = encode
 
-    def __missing__(self, piece: str) -> list[int]:
-        ids = self.encode(piece)
+    def __missing__(self, piece: str) -> tuple[int, ...]:
+        ids = tuple(self.encode(piece))
         if len(piece) <= LONGEST:
             if len(self) >= ENTRIES:
                 self.clear()

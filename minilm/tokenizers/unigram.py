@@ -112,7 +112,7 @@ class UnigramTokenizer(ByteTokenizer):
             {x: pieces[i][1] for x, i in self._piece_ids.items()}, self._unknown
         )
         self._cache = Cache(self._encode_word)
-        self._word_ids: Callable[[str], list[int]] = self._cache.__getitem__
+        self._word_ids: Callable[[str], Sequence[int]] = self._cache.__getitem__
 
     def _spell(self, token: str, mark: str, added: set[str]) -> bytes:
         """What a piece stands for in a text."""

@@ -216,7 +216,7 @@ class WordPieceTokenizer(Tokenizer):
             ids += word
             inside = 0
             for i in word:
-                is_whole = word == [self.ids[self.unk_token]]
+                is_whole = word == (self.ids[self.unk_token],)
                 stop = end if is_whole else start + len(self.tokens[i]) - inside
                 spans.append((start, stop))
                 start, inside = stop, len(self.prefix)

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilm.tokenizers import AddedToken, BPETokenizer, TokenizerError, bpe, cache, load_tokenizer
+from minilm.tokenizers import (
+    AddedToken,
+    BPETokenizer,
+    TokenizerError,
+    bpe,
+    bpe_training,
+    cache,
+    load_tokenizer,
+)
 from minilm.tokenizers.bpe import encode_chunk, naive_encode_chunk
 from minilm.tokenizers.bpe_training import (
     BYTE_IDS,
@@ -41,12 +49,19 @@ def test_the_example_of_the_textbook():
     assert token_bytes(tokenizer, "aaabdaaabac") == [b"aaab", b"d", b"aaab", b"a", b"c"]
 
 
-@given(st.lists(st.tuples(FEW_LETTERS, st.integers(1, 4))), st.integers(0, 30), st.integers(0, 3))
-def test_training_equals_its_specification(pieces, n, min_frequency):
+@given(
+    st.lists(st.tuples(FEW_LETTERS, st.integers(1, 4))),
+    st.integers(0, 30),
+    st.integers(0, 3),
+    st.sampled_from([0, 2, 100]),
+)
+def test_training_equals_its_specification(pieces, n, min_frequency, few):
     counts = Counter()
     for piece, count in pieces:
         counts[piece] += count
-    merges = learn_merges(counts, n, min_frequency)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bpe_training, "FEW", few)  # above it, all places of a pair are joined at once
+        merges = learn_merges(counts, n, min_frequency)
     assert merges == naive_learn_merges(counts, n, min_frequency)
 
 
