@@ -11,6 +11,12 @@ PUBLIC = {
     "tensor": ("Tensor", "no_grad"),
     "models": ("GPT", "GPTConfig", "Llama", "LlamaConfig"),
     "models.ngram": ("NGram",),
+    "models.bert": ("Bert", "BertConfig", "roberta_config"),
+    "models.bert_heads": (
+        *("BertForMaskedLM", "BertForMultipleChoice", "BertForPreTraining"),
+        *("BertForQuestionAnswering", "BertForSequenceClassification"),
+        "BertForTokenClassification",
+    ),
     "tokenizers": (
         *("BPETokenizer", "CharTokenizer", "UnigramTokenizer", "WordPieceTokenizer"),
         "load_tokenizer",

@@ -91,6 +91,34 @@ def attention(
     return from_op(y.reshape(shape), parents, vjp)
 
 
+def attention_weights(
+    q: Tensor,
+    k: Tensor,
+    mask: Array | None = None,
+    bias: Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+) -> Array:
+    """P of `attention`, as an array without a gradient, to look at.
+
+    Shapes: (B, H, T, D), (B, H, S, D) -> (B, H, T, S)
+    """
+    _check_attention(q, k, k, mask, bias, 0.0, None)
+    (heads, length, width), key_length = q.shape[1:], k.shape[2]
+    scale = 1 / math.sqrt(width) if scale is None else float(scale)
+    keys = np.repeat(k.data, heads // max(1, k.shape[1]), axis=1)
+    scores = (q.data * (scale * LOG2_E)) @ keys.swapaxes(-1, -2)
+    if bias is not None:
+        scores += bias.data * LOG2_E
+    allowed = np.broadcast_to(True if mask is None else mask, scores.shape)
+    if causal:
+        allowed = allowed & _causal_mask(length, key_length)
+    weights = _exp2_rows(scores, allowed)
+    total = weights.sum(-1, keepdims=True)
+    total[total == 0] = 1
+    return weights / total
+
+
 def _query_blocks(length: int, key_length: int, causal: bool) -> Iterator[tuple[slice, slice]]:
     """Which queries are worked on together, and the keys that the last of them sees."""
     step = QUERY_BLOCK if causal else max(1, length)

@@ -5,7 +5,7 @@ read when a window touches them.
 """
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -197,3 +197,15 @@ def embedded_corpus() -> str:
             "train on text of your own with --data FILE"
         ) from error
     return "\n\n".join(topics[name] for name in sorted(topics))
+
+
+def by_length(lengths: Sequence[int] | np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """The indices of texts in batches of similar length, so that little of a batch is padding.
+
+    >>> [batch.tolist() for batch in by_length([5, 1, 9, 2], 2)]
+    [[1, 3], [0, 2]]
+    """
+    if batch_size < 1:
+        raise ValueError(f"by_length: expected batch_size >= 1, got {batch_size}")
+    order = np.argsort(lengths, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -57,8 +57,9 @@ def train_step(
     Raises: FloatingPointError — the loss or the gradient's norm is not finite; the parameters are
         as before.
 
-    `model(**batch).loss` is a mean over `model.count_targets(batch)` targets; `model.rng` seeds
-    the threads' dropout.
+    `model(**batch).loss` is a mean over `model.count_targets(batch)` targets. Where the loss is a
+    sum of means over different targets, the output has them as `losses`, and count_targets gives a
+    number for each. `model.rng` seeds the threads' dropout.
     """
     batches = [batch] if isinstance(batch, dict) else batch
     workers = kernels.cores() if workers is None else workers
@@ -85,12 +86,12 @@ def accumulate_gradients(
     for batch in batches:
         for lane, shard in zip(lanes, split_batch(batch, workers), strict=False):
             lane.append(shard)
-    counts = [[model.count_targets(shard) for shard in lane] for lane in lanes]
-    total = max(1, sum(map(sum, counts)))
+    counts = [[np.atleast_1d(model.count_targets(shard)) for shard in lane] for lane in lanes]
+    total = sum(count for lane in counts for count in lane)
     rngs = _spawn(model.rng, len(lanes))
     jobs = [
-        partial(_lane_gradients, model, lane, [count / total for count in lane_counts], rng)
-        for lane, lane_counts, rng in zip(lanes, counts, rngs, strict=True)
+        partial(_lane_gradients, model, lane, [n / np.maximum(total, 1) for n in shares], rng)
+        for lane, shares, rng in zip(lanes, counts, rngs, strict=True)
     ]
     losses, gradients = zip(*kernels.run_parallel(jobs), strict=True)
     buffers = optimizer.gradient_buffers()
@@ -138,44 +139,55 @@ def _spawn(rng: np.random.Generator | None, count: int) -> list[np.random.Genera
 def _lane_gradients(
     model: Any,
     shards: Sequence[Batch],
-    weights: Sequence[float],
+    weights: Sequence[Array],
     rng: np.random.Generator | None,
 ) -> tuple[float, dict[Tensor, Array]]:
-    """Σ weight · loss over the shards, and its gradients, beside whatever other threads do."""
+    """Σ weight · loss over shards and terms, and its gradients, beside what other threads do."""
     gradients: dict[Tensor, Array] = {}
 
     def accumulate(leaf: Tensor, gradient: Array) -> None:
         gradients[leaf] = gradients[leaf] + gradient if leaf in gradients else gradient
 
     total = 0.0
-    for shard, weight in zip(shards, weights, strict=True):
-        loss = model(**shard, rng=rng).loss
-        walk(loss, np.full(loss.shape, weight, loss.dtype), accumulate)
-        total += loss.item() * weight
+    for shard, shares in zip(shards, weights, strict=True):
+        terms = _terms(model(**shard, rng=rng))
+        first, *others = (term * float(share) for term, share in zip(terms, shares, strict=True))
+        loss = sum(others, first)
+        walk(loss, np.ones(loss.shape, loss.dtype), accumulate)
+        total += sum(term.item() * share for term, share in zip(terms, shares, strict=True))
     return total, gradients
 
 
+def _terms(output: Any) -> Sequence[Tensor]:
+    """The means whose sum is the loss."""
+    return getattr(output, "losses", ()) or (output.loss,)
+
+
 @no_grad()
-def _shard_loss(model: Any, shard: Batch) -> float:
-    count = model.count_targets(shard)
-    return model(**shard).loss.item() * count if count else 0.0
+def _shard_loss(model: Any, shard: Batch, counts: Array) -> Array:
+    """The sum over the targets, of each term."""
+    if not counts.any():
+        return np.zeros(len(counts))
+    return np.array([term.item() for term in _terms(model(**shard))]) * counts
 
 
 def evaluate(model: Module, batches: Iterable[Batch], workers: int | None = None) -> float:
-    """The mean loss over all targets of all batches, without dropout.
+    """The mean loss over all targets of all batches, without dropout; of several terms the sum.
 
     Raises: ValueError — there is no target.
     """
     workers = kernels.cores() if workers is None else workers
-    loss, targets = 0.0, 0
+    losses, targets = np.zeros(1), np.zeros(1)
     with kernels.blas_threads(1), evaluation_mode(model):
         for batch in batches:
-            targets += model.count_targets(batch)  # type: ignore[attr-defined]
-            jobs = [partial(_shard_loss, model, s) for s in split_batch(batch, workers)]
-            loss += sum(kernels.run_parallel(jobs))
-    if not targets:
+            shards = split_batch(batch, workers)
+            counts = [np.atleast_1d(model.count_targets(s)) for s in shards]  # type: ignore[attr-defined]
+            jobs = [partial(_shard_loss, model, *pair) for pair in zip(shards, counts, strict=True)]
+            losses = losses + sum(kernels.run_parallel(jobs))
+            targets = targets + sum(counts)
+    if not targets.any():
         raise ValueError("evaluate: expected at least one target, got none; give more text")
-    return loss / targets
+    return float(np.sum(losses / np.maximum(targets, 1)))
 
 
 # --- The loop ---------------------------------------------------------------------------------

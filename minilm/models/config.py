@@ -10,9 +10,10 @@ def check_config(config: Any) -> None:
     for field in fields(config):
         value = getattr(config, field.name)
         whole = field.type is int or (field.type == int | None and value is not None)
-        if whole and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        least = 0 if field.default == 0 else 1
+        if whole and (not isinstance(value, int) or isinstance(value, bool) or value < least):
             raise ValueError(
-                f"{name}: expected {field.name} to be a whole number >= 1, got {value!r}"
+                f"{name}: expected {field.name} to be a whole number >= {least}, got {value!r}"
             )
     if config.d_model % config.n_heads:
         raise ValueError(

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 
 from minilm import functional as F
+from minilm.attention import attention_weights
 from minilm.nn.layers import Linear, RMSNorm, require_rng
 from minilm.nn.module import Module
 from minilm.nn.positions import Rotary
-from minilm.tensor import Array, Tensor, join_heads, needs_grad, split_heads
+from minilm.tensor import Array, Tensor, join_heads, needs_grad, no_grad, split_heads
 
 
 class KeyValueCache:
@@ -95,14 +96,8 @@ class MultiHeadAttention(Module):
     ) -> Tensor:
         """Attend from x to `context` (x itself if None); with `cache`, to all that it holds too."""
         context = x if context is None else context
-        q = split_heads(self.q(x), self.n_heads)  # (B, H, T, D)
-        k = split_heads(self.k(context), self.n_kv_heads)
+        q, k = self._queries_and_keys(x, context, 0 if cache is None else cache.length)
         v = split_heads(self.v(context), self.n_kv_heads)
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
-        if self.rotary is not None:
-            start = 0 if cache is None else cache.length
-            q, k = self.rotary(q, start), self.rotary(k, start)
         if cache is not None:
             if needs_grad(k, v):
                 raise ValueError(
@@ -114,3 +109,28 @@ class MultiHeadAttention(Module):
         rng = require_rng(rng) if dropout else None
         y = F.attention(q, k, v, mask, bias, self.causal, dropout=dropout, rng=rng)
         return self.out(join_heads(y))
+
+    def _queries_and_keys(self, x: Tensor, context: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """Shapes: (B, T, C), (B, S, C) -> (B, H, T, D), (B, H, S, D)"""
+        q = split_heads(self.q(x), self.n_heads)
+        k = split_heads(self.k(context), self.n_kv_heads)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if self.rotary is not None:
+            q, k = self.rotary(q, start), self.rotary(k, start)
+        return q, k
+
+    @no_grad()
+    def weights(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        mask: Array | None = None,
+        bias: Tensor | None = None,
+    ) -> Array:
+        """With which weights `forward` adds the values up, before dropout: to look at.
+
+        Shapes: (B, T, C), (B, S, C) -> (B, H, T, S)
+        """
+        q, k = self._queries_and_keys(x, x if context is None else context, 0)
+        return attention_weights(q, k, mask, bias, self.causal)

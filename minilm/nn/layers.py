@@ -112,7 +112,9 @@ def require_rng(rng: np.random.Generator | None) -> np.random.Generator:
 
 
 class FeedForward(Module):
-    """y = GELU(x W₁ᵀ + b₁) W₂ᵀ + b₂, with GPT-2's tanh form of GELU.
+    """y = GELU(x W₁ᵀ + b₁) W₂ᵀ + b₂.
+
+    `approximate` is GELU's: "tanh" for GPT-2's form of it, "none" for BERT's.
 
     Shapes: (B, T, d_model) -> (B, T, d_model)
     Source: Vaswani et al. 2017, eq. 2. Differs: GELU for ReLU, as in Radford et al. 2018.
@@ -126,12 +128,14 @@ class FeedForward(Module):
         rng: np.random.Generator,
         std: float | None = None,
         out_std: float | None = None,
+        approximate: str = "tanh",
     ) -> None:
+        self.approximate = approximate
         self.up = Linear(d_model, d_ff, rng=rng, std=std)
         self.down = Linear(d_ff, d_model, rng=rng, std=out_std)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
+        return self.down(F.gelu(self.up(x), self.approximate))
 
 
 class SwiGLU(Module):

@@ -1,0 +1,159 @@
+"""BERT: a post-norm encoder, whose tokens see both sides; its heads stand in `bert_heads`.
+
+Source: Devlin, Chang, Lee, Toutanova 2018, "BERT: Pre-training of Deep Bidirectional Transformers
+for Language Understanding", arXiv 1810.04805. RoBERTa (Liu et al. 2019, arXiv 1907.11692) is a
+configuration of it: `roberta_config`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minilm.models.config import check_config
+from minilm.nn import Dropout, Embedding, FeedForward, LayerNorm, Linear, Module, MultiHeadAttention
+from minilm.tensor import Array, Tensor, tanh
+
+Rng = np.random.Generator | None
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """The shape of a BERT; the defaults are BERT-base with its 110 million parameters."""
+
+    vocab_size: int = 30522
+    max_len: int = 512
+    d_model: int = 768
+    n_heads: int = 12
+    n_layers: int = 12
+    d_ff: int = 3072
+    dropout: float = 0.1
+    n_token_types: int = 2
+    first_position: int = 0  # RoBERTa's positions begin at 2
+    layer_norm_eps: float = 1e-12
+    init_std: float = 0.02
+    n_labels: int = 2  # of the classification heads; 1 makes sequence classification a regression
+
+    def __post_init__(self) -> None:
+        check_config(self)
+
+
+def roberta_config(**fields: Any) -> BertConfig:
+    """RoBERTa-base: no token types, positions from 2 on, another vocabulary.
+
+    >>> roberta_config(n_layers=6).first_position
+    2
+    """
+    roberta = {"vocab_size": 50265, "n_token_types": 1, "first_position": 2, "layer_norm_eps": 1e-5}
+    return BertConfig(**{**roberta, **fields})
+
+
+@dataclass
+class EncoderOutput:
+    """What the encoder gives; the last two only where they were asked for."""
+
+    last_hidden_state: Tensor  # (B, T, C)
+    pooler_output: Tensor  # (B, C)
+    hidden_states: tuple[Tensor, ...] | None = None  # n_layers + 1 of (B, T, C)
+    attentions: tuple[Array, ...] | None = None  # n_layers of (B, H, T, T), without dropout
+
+
+class EncoderBlock(Module):
+    """norm(x + attention(x)), then norm(x + feed_forward(x)): the norm comes after the sum."""
+
+    def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
+        d_model, std, eps = config.d_model, config.init_std, config.layer_norm_eps
+        self.attention = MultiHeadAttention(
+            d_model, config.n_heads, rng=rng, dropout=config.dropout, std=std, out_std=std
+        )
+        self.norm1 = LayerNorm(d_model, eps)
+        self.feed_forward = FeedForward(
+            d_model, config.d_ff, rng=rng, std=std, out_std=std, approximate="none"
+        )
+        self.norm2 = LayerNorm(d_model, eps)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x: Tensor, mask: Array | None, rng: Rng) -> Tensor:
+        x = self.norm1(x + self.dropout(self.attention(x, mask=mask, rng=rng), rng))
+        return self.norm2(x + self.dropout(self.feed_forward(x), rng))
+
+
+class Bert(Module):
+    """The encoder: embeddings, blocks, and a pooler over the first position.
+
+    >>> model = Bert(BertConfig(vocab_size=11, max_len=8, d_model=8, n_heads=2, n_layers=1,
+    ...                         d_ff=16), np.random.default_rng(0)).eval()
+    >>> output = model(np.array([[1, 2, 3, 4]]))
+    >>> output.last_hidden_state.shape, output.pooler_output.shape
+    ((1, 4, 8), (1, 8))
+    """
+
+    def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
+        self.config, self.rng = config, rng
+        d_model, std = config.d_model, config.init_std
+        n_positions = config.max_len + config.first_position
+        self.token_embedding = Embedding(config.vocab_size, d_model, rng=rng, std=std)
+        self.position_embedding = Embedding(n_positions, d_model, rng=rng, std=std)
+        self.type_embedding = Embedding(config.n_token_types, d_model, rng=rng, std=std)
+        self.norm = LayerNorm(d_model, config.layer_norm_eps)
+        self.dropout = Dropout(config.dropout)
+        self.blocks = [EncoderBlock(config, rng) for _ in range(config.n_layers)]
+        self.pooler = Linear(d_model, d_model, rng=rng, std=std)
+
+    def forward(
+        self,
+        input_ids: Array,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        rng: Rng = None,
+    ) -> EncoderOutput:
+        """`attention_mask` (B, T): 1 = a token, 0 = padding. `token_type_ids` (B, T): which text.
+
+        Shapes: (B, T) -> (B, T, C), (B, C)
+        Raises: ValueError — input_ids is not (B, T) or longer than max_len, a mask or types of
+            another shape; IndexError — a token or a type that there is not.
+        """
+        input_ids = np.asarray(input_ids)
+        self._check(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        rng = self.rng if rng is None else rng
+        mask = None
+        if attention_mask is not None:
+            mask = np.asarray(attention_mask).astype(bool)[:, None, None, :]
+        types = np.zeros_like(input_ids) if token_type_ids is None else np.asarray(token_type_ids)
+        positions = np.arange(input_ids.shape[1]) + self.config.first_position
+        x = self.token_embedding(input_ids) + self.type_embedding(types)
+        x = self.dropout(self.norm(x + self.position_embedding(positions)), rng)
+        hidden, attentions = [x], []
+        for block in self.blocks:
+            if output_attentions:
+                attentions.append(block.attention.weights(x, mask=mask))
+            x = block(x, mask, rng)
+            hidden.append(x)
+        return EncoderOutput(
+            x,
+            tanh(self.pooler(x[:, 0])),
+            tuple(hidden) if output_hidden_states else None,
+            tuple(attentions) if output_attentions else None,
+        )
+
+    def _check(self, input_ids: Array, **others: Array | None) -> None:
+        limit = self.config.max_len
+        if input_ids.ndim != 2 or not 0 < input_ids.shape[1] <= limit:
+            raise ValueError(
+                f"Bert: expected input_ids (B, T) with 1 to max_len = {limit} positions, got shape "
+                f"{input_ids.shape}; cut the text into windows, or build it with a larger max_len"
+            )
+        for name, array in others.items():
+            if array is not None and np.shape(array) != input_ids.shape:
+                raise ValueError(
+                    f"Bert: expected {name} of input_ids' shape {input_ids.shape}, got "
+                    f"{np.shape(array)}; take both from one tokenizer call"
+                )
+        types, known = others["token_type_ids"], self.config.n_token_types
+        if types is not None and np.size(types) and not 0 <= np.min(types) <= np.max(types) < known:
+            raise IndexError(
+                f"Bert: expected token_type_ids in 0..{known - 1} (n_token_types = {known}), got "
+                f"{np.min(types)}..{np.max(types)}; build the model with more, or leave them out"
+            )

@@ -1,0 +1,270 @@
+"""What BERT is trained for, and put to use for: the heads on top of the encoder.
+
+Source: Devlin et al. 2018, arXiv 1810.04805, sections 3.1 and 4; see `bert` for the encoder.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from minilm import functional as F
+from minilm.models.bert import Bert, BertConfig, EncoderOutput, Rng
+from minilm.nn import Dropout, LayerNorm, Linear, Module
+from minilm.nn.module import parameter
+from minilm.tensor import Array, Tensor
+
+
+@dataclass
+class BertOutput:
+    """What a model with a head gives. `losses` are the terms whose sum is the loss."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    prediction_logits: Tensor | None = None
+    seq_relationship_logits: Tensor | None = None
+    start_logits: Tensor | None = None
+    end_logits: Tensor | None = None
+    losses: tuple[Tensor, ...] = field(default=(), repr=False)
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Array, ...] | None = None
+
+
+class BertHead(Module):
+    """Base of the models with a head: an encoder, and what a subclass puts on top.
+
+    The subclass names its rows' labels in `label_names`; a batch without them gives no loss.
+    """
+
+    label_names: tuple[str, ...] = ("labels",)
+
+    def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
+        self.config, self.rng = config, rng
+        self.bert = Bert(config, rng)
+        self.dropout = Dropout(config.dropout)
+
+    def encode(self, input_ids: Array, rng: Rng, **inputs: Any) -> EncoderOutput:
+        """The encoder's output, for tokens, mask and types as `Bert` takes them."""
+        return self.bert(input_ids, rng=self.rng if rng is None else rng, **inputs)
+
+    def drop(self, x: Tensor, rng: Rng) -> Tensor:
+        """Dropout before a classifier."""
+        return self.dropout(x, self.rng if rng is None else rng)
+
+    def count_targets(self, batch: dict[str, Array]) -> Any:
+        """Over how many targets each term of the loss is a mean."""
+        counts = [
+            np.count_nonzero(np.asarray(batch[name]) != F.IGNORE_INDEX) for name in self.label_names
+        ]
+        return counts[0] if len(counts) == 1 else counts
+
+
+class MaskedHead(Module):
+    """logits = W_e norm(GELU(W x + b)) + b_v, the embedding W_e tied to the input's.
+
+    Source: Devlin et al. 2018, section 3.1 and the released code.
+    """
+
+    def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
+        self.dense = Linear(config.d_model, config.d_model, rng=rng, std=config.init_std)
+        self.norm = LayerNorm(config.d_model, config.layer_norm_eps)
+        self.bias = parameter(np.zeros(config.vocab_size, np.float32))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return F.linear(self.norm(F.gelu(self.dense(x))), embedding, self.bias)
+
+
+def labelled(x: Tensor, labels: Array) -> tuple[Tensor, Array]:
+    """The positions (N, C) that have a label, and the labels (N).
+
+    Shapes: (B, T, C), (B, T) -> (N, C), (N)
+    """
+    kept = np.asarray(labels) != F.IGNORE_INDEX
+    return x[kept], np.asarray(labels)[kept]
+
+
+class BertForPreTraining(BertHead):
+    """The masked-word and the next-sentence objective: L = L_MLM + L_NSP.
+
+    `labels` (B, T) are -100 but at masked positions; `next_sentence_label` (B): 0 = the second
+    text follows the first, 1 = it does not. With labels, only labelled positions are projected:
+    `prediction_logits` is then (N, V) for the N of them, in reading order, else (B, T, V).
+
+    Source: Devlin et al. 2018, section 3.1.
+    """
+
+    label_names = ("labels", "next_sentence_label")
+
+    def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
+        super().__init__(config, rng)
+        self.masked = MaskedHead(config, rng)
+        self.next_sentence = Linear(config.d_model, 2, rng=rng, std=config.init_std)
+
+    def forward(
+        self,
+        input_ids: Array,
+        labels: Array | None = None,
+        next_sentence_label: Array | None = None,
+        rng: Rng = None,
+        **inputs: Any,
+    ) -> BertOutput:
+        encoded = self.encode(input_ids, rng, **inputs)
+        relationship = self.next_sentence(encoded.pooler_output)
+        x, losses = encoded.last_hidden_state, []
+        if labels is not None:
+            x, labels = labelled(x, labels)
+        predictions = self.masked(x, self.bert.token_embedding.weight)
+        if labels is not None:
+            losses.append(F.cross_entropy(predictions, labels))
+        if next_sentence_label is not None:
+            losses.append(F.cross_entropy(relationship, np.asarray(next_sentence_label)))
+        return BertOutput(
+            _total(losses),
+            prediction_logits=predictions,
+            seq_relationship_logits=relationship,
+            losses=tuple(losses),
+            **_traces(encoded),
+        )
+
+
+class BertForMaskedLM(BertHead):
+    """L = -Σ_{i masked} ln P(wᵢ | the rest) / (their number); logits as `BertForPreTraining`'s."""
+
+    def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
+        super().__init__(config, rng)
+        self.masked = MaskedHead(config, rng)
+
+    def forward(
+        self, input_ids: Array, labels: Array | None = None, rng: Rng = None, **inputs: Any
+    ) -> BertOutput:
+        encoded = self.encode(input_ids, rng, **inputs)
+        x = encoded.last_hidden_state
+        if labels is not None:
+            x, labels = labelled(x, labels)
+        logits = self.masked(x, self.bert.token_embedding.weight)
+        loss = None if labels is None else F.cross_entropy(logits, labels)
+        return BertOutput(loss, logits, **_traces(encoded))
+
+
+class BertForSequenceClassification(BertHead):
+    """One label for a text or a pair: logits = W dropout(pooled) + b.
+
+    With n_labels = 1 it is a regression: labels are numbers, the loss is the mean squared error.
+    """
+
+    def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
+        super().__init__(config, rng)
+        self.classifier = Linear(config.d_model, config.n_labels, rng=rng, std=config.init_std)
+
+    def forward(
+        self, input_ids: Array, labels: Array | None = None, rng: Rng = None, **inputs: Any
+    ) -> BertOutput:
+        """Shapes: (B, T), labels (B) -> logits (B, n_labels)"""
+        encoded = self.encode(input_ids, rng, **inputs)
+        logits = self.classifier(self.drop(encoded.pooler_output, rng))
+        loss = None
+        if labels is not None and self.config.n_labels == 1:
+            error = logits[:, 0] - Tensor(np.asarray(labels, logits.dtype))
+            loss = (error * error).mean()
+        elif labels is not None:
+            loss = F.cross_entropy(logits, np.asarray(labels))
+        return BertOutput(loss, logits, **_traces(encoded))
+
+    def count_targets(self, batch: dict[str, Array]) -> int:
+        if self.config.n_labels == 1:
+            return len(batch["labels"])
+        return super().count_targets(batch)
+
+
+class BertForTokenClassification(BertHead):
+    """A label for each token: logits = W dropout(x) + b, -100 where there is none."""
+
+    def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
+        super().__init__(config, rng)
+        self.classifier = Linear(config.d_model, config.n_labels, rng=rng, std=config.init_std)
+
+    def forward(
+        self, input_ids: Array, labels: Array | None = None, rng: Rng = None, **inputs: Any
+    ) -> BertOutput:
+        """Shapes: (B, T), labels (B, T) -> logits (B, T, n_labels)"""
+        encoded = self.encode(input_ids, rng, **inputs)
+        logits = self.classifier(self.drop(encoded.last_hidden_state, rng))
+        loss = None if labels is None else F.cross_entropy(logits, np.asarray(labels))
+        return BertOutput(loss, logits, **_traces(encoded))
+
+
+class BertForQuestionAnswering(BertHead):
+    """Where the answer starts and ends: a score for each, at every position.
+
+    L = (L_start + L_end) / 2. A window without the answer has both at 0, the [CLS] token.
+
+    Source: Devlin et al. 2018, section 4.2 and 4.3.
+    """
+
+    label_names = ("start_positions", "end_positions")
+
+    def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
+        super().__init__(config, rng)
+        self.classifier = Linear(config.d_model, 2, rng=rng, std=config.init_std)
+
+    def forward(
+        self,
+        input_ids: Array,
+        start_positions: Array | None = None,
+        end_positions: Array | None = None,
+        rng: Rng = None,
+        **inputs: Any,
+    ) -> BertOutput:
+        """Shapes: (B, T), positions (B), (B) -> logits (B, T), (B, T)"""
+        encoded = self.encode(input_ids, rng, **inputs)
+        logits = self.classifier(encoded.last_hidden_state)
+        start, end = logits[:, :, 0], logits[:, :, 1]
+        losses = []
+        if start_positions is not None and end_positions is not None:
+            losses = [
+                F.cross_entropy(scores, np.asarray(positions)) * 0.5
+                for scores, positions in ((start, start_positions), (end, end_positions))
+            ]
+        return BertOutput(
+            _total(losses),
+            start_logits=start,
+            end_logits=end,
+            losses=tuple(losses),
+            **_traces(encoded),
+        )
+
+
+class BertForMultipleChoice(BertHead):
+    """Which of n endings: each is scored by itself, and a softmax chooses among them."""
+
+    def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
+        super().__init__(config, rng)
+        self.classifier = Linear(config.d_model, 1, rng=rng, std=config.init_std)
+
+    def forward(
+        self, input_ids: Array, labels: Array | None = None, rng: Rng = None, **inputs: Any
+    ) -> BertOutput:
+        """Shapes: (B, n, T), labels (B) -> logits (B, n)"""
+        n_rows, n_choices = np.shape(input_ids)[:2]
+
+        def flat(array: Any) -> Any:
+            is_input = isinstance(array, np.ndarray) and array.ndim == 3
+            return array.reshape(-1, array.shape[-1]) if is_input else array
+
+        inputs = {name: flat(array) for name, array in inputs.items()}
+        encoded = self.encode(flat(np.asarray(input_ids)), rng, **inputs)
+        logits = self.classifier(self.drop(encoded.pooler_output, rng))
+        logits = logits.reshape(n_rows, n_choices)
+        loss = None if labels is None else F.cross_entropy(logits, np.asarray(labels))
+        return BertOutput(loss, logits, **_traces(encoded))
+
+
+def _total(losses: list[Tensor]) -> Tensor | None:
+    """The sum of the terms; None of none."""
+    if not losses:
+        return None
+    return losses[0] if len(losses) == 1 else losses[0] + losses[1]
+
+
+def _traces(encoded: EncoderOutput) -> dict[str, Any]:
+    return {"hidden_states": encoded.hidden_states, "attentions": encoded.attentions}

@@ -1,0 +1,257 @@
+"""Laws of BERT and its heads."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minilm.models import bert_heads
+from minilm.models.bert import Bert, BertConfig, roberta_config
+from minilm.models.bert_heads import (
+    BertForMaskedLM,
+    BertForMultipleChoice,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
+from minilm.objectives.masked import masked_loss
+from minilm.optim import SGD
+from minilm.tensor import Tensor, no_grad
+from minilm.training import accumulate_gradients, evaluate
+
+CONFIG = BertConfig(
+    vocab_size=23, max_len=10, d_model=8, n_heads=2, n_layers=2, d_ff=12, init_std=0.5, n_labels=3
+)
+HEADS = [
+    BertForPreTraining,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertForQuestionAnswering,
+]
+
+
+def build(model_class, config=CONFIG, seed=0):
+    return model_class(config, np.random.default_rng(seed)).astype(np.float64).eval()
+
+
+def make_batch(head, rows=5, length=7, seed=0):
+    rng = np.random.default_rng(seed)
+    shape = (rows, length)
+    labels = np.where(rng.random(shape) < 0.4, rng.integers(0, 3, shape), -100)
+    labels[0, 0] = 1
+    return {
+        "input_ids": rng.integers(0, 23, shape),
+        "token_type_ids": rng.integers(0, 2, shape),
+        "attention_mask": (np.arange(length) < rng.integers(2, length + 1, (rows, 1))).astype(int),
+        **{
+            BertForPreTraining: {
+                "labels": labels,
+                "next_sentence_label": rng.integers(0, 2, rows),
+            },
+            BertForMaskedLM: {"labels": labels},
+            BertForSequenceClassification: {"labels": rng.integers(0, 3, rows)},
+            BertForTokenClassification: {"labels": labels},
+            BertForQuestionAnswering: {
+                "start_positions": rng.integers(0, length, rows),
+                "end_positions": rng.integers(0, length, rows),
+            },
+        }[head],
+    }
+
+
+@pytest.mark.parametrize("head", HEADS)
+@given(extra=st.integers(1, 3), seed=st.integers(0, 5))
+def test_appending_padding_changes_nothing_at_real_positions(head, extra, seed):
+    model, batch = build(head), make_batch(head, seed=seed)
+    pads = {"labels": -100, "attention_mask": 0}
+    longer = {
+        name: np.pad(array, ((0, 0), (0, extra)), constant_values=pads.get(name, 0))
+        if array.ndim == 2
+        else array
+        for name, array in batch.items()
+    }
+    longer["input_ids"][:, 7:] = np.random.default_rng(seed).integers(0, 23, (5, extra))
+    short, long = (
+        model(**x, output_hidden_states=True, output_attentions=True) for x in (batch, longer)
+    )
+    if head is not BertForQuestionAnswering:  # its softmax is over positions, padding too
+        np.testing.assert_allclose(short.loss.data, long.loss.data, rtol=1e-12)
+    real = batch["attention_mask"].astype(bool)
+    for a, b in zip(short.hidden_states, long.hidden_states, strict=True):
+        np.testing.assert_allclose(a.data[real], b.data[:, :7][real], rtol=1e-9, atol=1e-12)
+    for weights in long.attentions:
+        assert (weights[:, :, :, 7:] == 0).all()
+        np.testing.assert_allclose(weights.sum(-1), 1)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_any_number_of_workers_gives_one_loss_and_one_gradient(head):
+    model, batch = build(head), make_batch(head)
+    optimizer = SGD(model.parameters(), lr=0.1)
+    expected = None
+    for workers in (1, 2, 3, 5):
+        optimizer.zero_grad()
+        with no_grad():
+            direct = model(**batch).loss.item()
+        loss = accumulate_gradients(model, optimizer, [batch], workers)
+        np.testing.assert_allclose(loss, direct, rtol=1e-10)
+        assert evaluate(model, [batch], workers) == pytest.approx(direct, rel=1e-10)
+        gradient = optimizer.gradient.copy()
+        expected = gradient if expected is None else expected
+        np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-12)
+        optimizer.gradient[...] = 0
+
+
+def test_only_labelled_positions_are_projected(monkeypatch):
+    rows = []
+    forward = bert_heads.MaskedHead.forward
+
+    def watched(self, x, embedding):
+        rows.append(x.shape)
+        return forward(self, x, embedding)
+
+    monkeypatch.setattr(bert_heads.MaskedHead, "forward", watched)
+    for head, logits in ((BertForPreTraining, "prediction_logits"), (BertForMaskedLM, "logits")):
+        model, batch = build(head), make_batch(head)
+        count = int((batch["labels"] != -100).sum())
+        assert getattr(model(**batch), logits).shape == (count, 23)
+        del batch["labels"]
+        batch.pop("next_sentence_label", None)
+        assert getattr(model(**batch), logits).shape == (5, 7, 23)
+        assert rows[-2:] == [(count, 8), (5, 7, 8)]
+
+
+def test_the_masked_loss_is_the_mean_of_minus_log_p_at_the_masked_positions():
+    model, batch = build(BertForMaskedLM), make_batch(BertForMaskedLM)
+    labels = batch.pop("labels")
+    logits = model(**batch).logits.data
+    terms = []
+    for i, t in zip(*np.nonzero(labels != -100), strict=True):
+        p = np.exp(logits[i, t]) / np.exp(logits[i, t]).sum()
+        terms.append(-np.log(p[labels[i, t]]))
+    loss = model(**batch, labels=labels).loss.item()
+    assert loss == pytest.approx(np.mean(terms), rel=1e-12)
+    assert loss == pytest.approx(masked_loss(Tensor(logits), labels).item(), rel=1e-12)
+
+
+def test_the_pre_training_loss_is_the_sum_of_its_two_terms():
+    model, batch = build(BertForPreTraining), make_batch(BertForPreTraining)
+    both = model(**batch)
+    masked_labels, next_label = batch.pop("labels"), batch.pop("next_sentence_label")
+    alone = [
+        model(**batch, labels=masked_labels).loss.item(),
+        model(**batch, next_sentence_label=next_label).loss.item(),
+    ]
+    assert [term.item() for term in both.losses] == pytest.approx(alone, rel=1e-12)
+    assert both.loss.item() == pytest.approx(sum(alone), rel=1e-12)
+    assert model(**batch).loss is None
+
+
+def test_a_batch_without_a_masked_position_has_a_masked_loss_of_zero():
+    model, batch = build(BertForMaskedLM), make_batch(BertForMaskedLM)
+    batch["labels"][...] = -100
+    output = model(**batch)
+    assert output.loss.item() == 0 and output.logits.shape == (0, 23)
+
+
+def test_a_regression_has_the_mean_squared_error():
+    config = BertConfig(**{**vars(CONFIG), "n_labels": 1})
+    model, batch = build(BertForSequenceClassification, config), make_batch(BertForMaskedLM)
+    del batch["labels"]
+    scores = model(**batch).logits.data[:, 0]
+    labels = np.linspace(-1, 1, 5)
+    loss = model(**batch, labels=labels).loss.item()
+    assert loss == pytest.approx(np.mean((scores - labels) ** 2), rel=1e-12)
+    assert model.count_targets({"labels": np.array([-100.0, 1.0])}) == 2
+
+
+def test_choices_are_scored_one_by_one():
+    config = BertConfig(**{**vars(CONFIG), "dropout": 0.0})
+    model = build(BertForMultipleChoice, config)
+    rng = np.random.default_rng(0)
+    ids, mask = rng.integers(0, 23, (2, 3, 6)), np.ones((2, 3, 6), int)
+    logits = model(ids, attention_mask=mask, labels=np.array([0, 2])).logits.data
+    for i in range(2):
+        for j in range(3):
+            alone = model(ids[i : i + 1, j : j + 1]).logits.item()
+            assert logits[i, j] == pytest.approx(alone, rel=1e-10)
+
+
+def test_both_sides_are_seen():
+    model = build(Bert)
+    ids = np.arange(6)[None]
+    changed = ids.copy()
+    changed[0, 5] = 9
+    a, b = (model(x).last_hidden_state.data for x in (ids, changed))
+    assert (np.abs(a - b).max(-1) > 1e-6).all()
+
+
+def test_the_pooler_reads_the_first_position():
+    model, ids = build(Bert), np.arange(6)[None]
+    output = model(ids)
+    pooled = output.last_hidden_state.data[:, 0] @ model.pooler.weight.data.T
+    np.testing.assert_allclose(
+        output.pooler_output.data, np.tanh(pooled + model.pooler.bias.data), rtol=1e-12
+    )
+
+
+def test_hidden_states_are_those_of_every_block_and_the_embeddings():
+    model, ids = build(Bert), np.arange(6)[None]
+    output = model(ids, output_hidden_states=True, output_attentions=True)
+    assert len(output.hidden_states) == 3 and len(output.attentions) == 2
+    assert output.hidden_states[-1] is output.last_hidden_state
+    assert output.attentions[0].shape == (1, 2, 6, 6)
+    assert model(ids).hidden_states is None and model(ids).attentions is None
+
+
+def test_roberta_begins_its_positions_at_two_and_has_one_token_type():
+    config = roberta_config(
+        vocab_size=23, max_len=10, d_model=8, n_heads=2, n_layers=1, d_ff=12, init_std=0.5
+    )
+    model = build(Bert, config)
+    assert model.position_embedding.weight.shape == (12, 8)
+    before = model(np.arange(5)[None]).last_hidden_state.data
+    model.position_embedding.weight[:2] = 7.0
+    assert (model(np.arange(5)[None]).last_hidden_state.data == before).all()
+    model.position_embedding.weight[2] = 7.0
+    assert (model(np.arange(5)[None]).last_hidden_state.data != before).any()
+
+
+def test_dropout_is_drawn_from_the_rng_of_the_call():
+    model, batch = build(BertForSequenceClassification), make_batch(BertForSequenceClassification)
+    model.train()
+    draws = [model(**batch, rng=np.random.default_rng(seed)).loss.item() for seed in (1, 1, 2)]
+    assert draws[0] == draws[1] != draws[2]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "message"),
+    [
+        ({"input_ids": np.zeros((1, 11), int)}, ValueError, r"1 to max_len = 10 positions, got"),
+        ({"input_ids": np.zeros(4, int)}, ValueError, r"expected input_ids \(B, T\)"),
+        ({"input_ids": np.zeros((1, 0), int)}, ValueError, "1 to max_len = 10 positions"),
+        ({"input_ids": np.array([[23]])}, IndexError, r"expected ids in 0..22, got 23..23"),
+        (
+            {"input_ids": np.array([[1]]), "token_type_ids": np.array([[2]])},
+            IndexError,
+            r"expected token_type_ids in 0..1 \(n_token_types = 2\), got 2..2",
+        ),
+        (
+            {"input_ids": np.array([[1, 2]]), "attention_mask": np.array([[1]])},
+            ValueError,
+            r"expected attention_mask of input_ids' shape \(1, 2\), got \(1, 1\)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named_with_its_limit(inputs, error, message):
+    with pytest.raises(error, match=message):
+        build(Bert)(**inputs)
+
+
+def test_a_configuration_that_cannot_be_is_an_error():
+    with pytest.raises(ValueError, match="expected first_position to be a whole number >= 0"):
+        BertConfig(first_position=-1)
+    with pytest.raises(ValueError, match="expected n_token_types to be a whole number >= 1, got 0"):
+        BertConfig(n_token_types=0)
