@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minilm.files import replacing
-from minilm.models import CausalLM, build_model
+from minilm.models import build_model
 from minilm.tensor import Array
 
 FORMAT = "minilm checkpoint 1"
@@ -81,7 +81,7 @@ def read_config(directory: str | Path) -> dict[str, Any]:
     return config
 
 
-def load_model(directory: str | Path) -> CausalLM:
+def load_model(directory: str | Path) -> Any:
     """The model of a run with its best weights, in evaluation mode.
 
     Raises: CheckpointError — no such run, or damaged files; ValueError — weights that are not

@@ -12,7 +12,7 @@ from common import pick
 from presets import PRESETS
 
 from minilm import checkpoint, data, kernels, training
-from minilm.models import MODELS, build_model
+from minilm.models import CAUSAL, build_model
 from minilm.objectives.causal import check_stream
 from minilm.tokenizers import BPETokenizer, CharTokenizer
 
@@ -22,8 +22,8 @@ def configure(args: argparse.Namespace) -> dict[str, Any]:
     given = {name: value for name, value in vars(args).items() if value is not None}
     values = {**PRESETS[args.preset or "default"], **given}
     values["workers"] = values.get("workers") or kernels.cores()  # another number, other bits
-    config_class, _ = MODELS[values["model"]]
-    unused = {n for c, _ in MODELS.values() for n in c.__dataclass_fields__ if n in given}
+    config_class, _ = CAUSAL[values["model"]]
+    unused = {n for c, _ in CAUSAL.values() for n in c.__dataclass_fields__ if n in given}
     unused -= set(config_class.__dataclass_fields__)
     if unused:
         flags = ", ".join("--" + name.replace("_", "-") for name in sorted(unused))

@@ -22,7 +22,7 @@ from prepare import prepare
 from presets import PRESETS
 
 from minilm import checkpoint, data, generation, metrics, training
-from minilm.models import MODELS, build_model
+from minilm.models import CAUSAL, build_model
 from minilm.models.ngram import NGram
 from minilm.objectives.causal import evaluation_windows, sample_windows
 from minilm.tokenizers import load_tokenizer
@@ -39,10 +39,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--overwrite", action="store_true", default=None, help="replace that run")
     parser.add_argument("--resume", type=Path, metavar="RUN_DIR")
     parser.add_argument("--preset", choices=PRESETS, help="default: default")
-    parser.add_argument("--model", choices=MODELS)
+    parser.add_argument("--model", choices=CAUSAL)
     parser.add_argument("--tokenizer", choices=("char", "bpe"))
     parser.add_argument("--eval-stride", type=int, help="default: half a window")
-    add_fields(parser, *(config for config, _ in MODELS.values()), training.TrainingConfig)
+    add_fields(parser, *(config for config, _ in CAUSAL.values()), training.TrainingConfig)
     args = parser.parse_args()
     others = sorted(name for name, value in vars(args).items() if value is not None)
     if args.resume and others != ["resume"]:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -207,3 +208,29 @@ def test_a_tokenizer_without_room_is_an_error_in_one_line(text, tmp_path):
     assert result.returncode == 1
     assert "error: BPETokenizer.train: expected vocab_size >= 256, got 10" in result.stderr
     assert "Traceback" not in result.stderr and not (tmp_path / "t").exists()
+
+
+SENTENCES = [f"The {a} sat {b} the {c}." for a in ("cat", "dog", "cow") for b in ("on", "by")
+             for c in ("mat", "log", "hay", "pot")]  # fmt: skip
+
+
+def test_a_small_bert_is_trained_and_resumed(tmp_path):
+    rng = random.Random(0)
+    paragraphs = [" ".join(rng.choices(SENTENCES, k=21)) for _ in range(20)]
+    path, out = tmp_path / "text.txt", tmp_path / "run"
+    path.write_text("\n\n".join(paragraphs), encoding="utf-8")
+    size = ["--d-model", 16, "--n-heads", 2, "--n-layers", 1, "--d-ff", 32, "--max-len", 24]
+    size += ["--vocab-size", 80, "--batch-size", 8, "--eval-interval", 20, "--save-interval", 20]
+    result = run("train_mlm.py", "--data", path, "--out", out, "--max-steps", 60, *size)
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    losses = [record["val_loss"] for record in records if "val_loss" in record]
+    assert losses[-1] < losses[0]
+    rows = {line.split()[0]: line.split() for line in result.stdout.splitlines() if line.split()}
+    assert {"unigram", "bigrams", "bert"} <= set(rows)
+    assert float(rows["bigrams"][1]) < float(rows["unigram"][1])
+    assert 0 <= float(rows["bert"][3]) <= 1 and (out / "loss.png").stat().st_size > 1000
+    again = run("train_mlm.py", "--resume", out)
+    bert = [line for line in again.stdout.splitlines() if line.split()[:1] == ["bert"]]
+    assert bert == [line for line in result.stdout.splitlines() if line.split()[:1] == ["bert"]]
+    refused = run("train_mlm.py", "--data", path, "--out", out, check=False)
+    assert refused.returncode == 1 and "expected no run there" in refused.stderr

@@ -5,17 +5,22 @@ from typing import Any
 
 import numpy as np
 
-from minilm.models.causal import CausalLM
+from minilm.models.bert import BertConfig
+from minilm.models.bert_heads import BertForPreTraining
 from minilm.models.gpt import GPT, GPTConfig
 from minilm.models.llama import Llama, LlamaConfig
 
-MODELS: dict[str, tuple[type[Any], type[CausalLM]]] = {
+CAUSAL: dict[str, tuple[type[Any], type[Any]]] = {
     "gpt": (GPTConfig, GPT),
     "llama": (LlamaConfig, Llama),
 }
+MODELS: dict[str, tuple[type[Any], type[Any]]] = {
+    **CAUSAL,
+    "bert": (BertConfig, BertForPreTraining),
+}
 
 
-def build_model(name: str, config: Mapping[str, Any], rng: np.random.Generator) -> CausalLM:
+def build_model(name: str, config: Mapping[str, Any], rng: np.random.Generator) -> Any:
     """A new model by the name of its family and the fields of its configuration.
 
     Raises: ValueError — an unknown family, or a field that its configuration does not have.
@@ -29,4 +34,4 @@ def build_model(name: str, config: Mapping[str, Any], rng: np.random.Generator) 
             f"{config_class.__name__}: expected fields of "
             f"{sorted(config_class.__dataclass_fields__)}, got {sorted(unknown)}"
         )
-    return model_class(config_class(**config), rng)  # type: ignore[call-arg]
+    return model_class(config_class(**config), rng)
