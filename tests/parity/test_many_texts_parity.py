@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest.importorskip("tokenizers", reason="needs the extra: pip install minilm[parity]")
+pytest.importorskip("tokenizers.models", reason="needs the extra: pip install minilm[parity]")
 pytest.importorskip("transformers", reason="needs the extra: pip install minilm[parity]")
 
 import tokenizers

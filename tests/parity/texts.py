@@ -1,4 +1,8 @@
-"""Generated texts in mixed scripts, the same in every run."""
+"""Generated texts in mixed scripts, the same in every run.
+
+The tests ask for `tokenizers.models`, since without the package `tokenizers` is found all the same:
+it is the folder beside this one.
+"""
 
 import numpy as np
 
