@@ -256,7 +256,7 @@ def build_optimizer(model: Module, config: TrainingConfig) -> Optimizer | Optimi
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     hidden: list[Tensor] = []
     if config.optimizer == "muon":
-        hidden = [p for name, p in named.items() if p.ndim == 2 and name.startswith("blocks.")]
+        hidden = [p for name, p in named.items() if p.ndim == 2 and "blocks" in name.split(".")]
     chosen = set(map(id, hidden))
     adamw = AdamW(
         decay_groups([p for p in named.values() if id(p) not in chosen], config.weight_decay),

@@ -157,7 +157,6 @@ def main() -> None:
         return one_word()
     if args.child:
         name, text, directory = args.child
-        sys.path.remove(str(Path(__file__).parent))  # where `tokenizers` would be this file
         run = contestant(name, Path(text).read_bytes().decode(), Path(directory))
         return serve(run, warmup=0 if name == "recount" else 1)
     with tempfile.TemporaryDirectory() as directory:
