@@ -6,6 +6,8 @@
 
 What it teaches: masking, sentence pairs, and how much of a hidden token one sees from how often it
 occurs (unigram), from its two neighbours (bigrams), and from the whole row (BERT).
+The default takes under three minutes on two cores and ends near 3.63 nats per hidden token, where
+the unigram guess has 5.70 and the bigrams, which see both neighbours unhidden, 4.20.
 """
 
 import argparse
@@ -32,7 +34,7 @@ from minilm.tokenizers import WordPieceTokenizer, load_tokenizer
 DOCUMENT = 20  # sentences at least: short paragraphs are joined to those behind them
 DEFAULTS: dict[str, Any] = dict(
     vocab_size=2048, max_len=64, d_model=128, n_heads=4, n_layers=3, d_ff=512, dropout=0.0,
-    init_std=0.05, batch_size=32, max_steps=1500, optimizer="muon", learning_rate=4e-3,
+    init_std=0.05, batch_size=32, max_steps=2000, optimizer="muon", learning_rate=4e-3,
     muon_learning_rate=0.02, beta2=0.99, weight_decay=0.05, schedule="linear", hold=0.4,
     warmup_steps=50,
 )  # fmt: skip
