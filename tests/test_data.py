@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from minilm.data import (
     TokenFileError,
+    by_length,
     embedded_corpus,
     open_tokens,
     read_texts,
@@ -237,3 +238,17 @@ def test_an_install_without_the_corpus_is_told_about_data(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_topics)
     with pytest.raises(ValueError, match="--data FILE"):
         embedded_corpus()
+
+
+@given(st.lists(st.integers(0, 50)), st.integers(1, 6))
+def test_batches_by_length_have_every_text_once_from_the_shortest_to_the_longest(lengths, size):
+    batches = by_length(lengths, size)
+    order = [i for batch in batches for i in batch.tolist()]
+    assert sorted(order) == list(range(len(lengths)))
+    assert [lengths[i] for i in order] == sorted(lengths)
+    assert all(len(batch) == size for batch in batches[:-1])
+
+
+def test_a_batch_by_length_has_at_least_one_text():
+    with pytest.raises(ValueError, match="expected batch_size >= 1, got 0"):
+        by_length([1, 2], 0)

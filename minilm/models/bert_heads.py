@@ -62,6 +62,7 @@ class BertHead(Module):
 class MaskedHead(Module):
     """logits = W_e norm(GELU(W x + b)) + b_v, the embedding W_e tied to the input's.
 
+    Shapes: (B, T, C), (V, C) -> (B, T, V)
     Source: Devlin et al. 2018, section 3.1 and the released code.
     """
 
@@ -90,7 +91,7 @@ class BertForPreTraining(BertHead):
     text follows the first, 1 = it does not. With labels, only labelled positions are projected:
     `prediction_logits` is then (N, V) for the N of them, in reading order, else (B, T, V).
 
-    Source: Devlin et al. 2018, section 3.1.
+    Source: Devlin et al. 2018, section 3.1 and appendix A.2.
     """
 
     label_names = ("labels", "next_sentence_label")
@@ -108,6 +109,7 @@ class BertForPreTraining(BertHead):
         rng: Rng = None,
         **inputs: Any,
     ) -> BertOutput:
+        """Shapes: (B, T), labels (B, T), next_sentence_label (B) -> logits (N, V), (B, 2)"""
         encoded = self.encode(input_ids, rng, **inputs)
         relationship = self.next_sentence(encoded.pooler_output)
         x, losses = encoded.last_hidden_state, []
@@ -128,7 +130,10 @@ class BertForPreTraining(BertHead):
 
 
 class BertForMaskedLM(BertHead):
-    """L = -Σ_{i masked} ln P(wᵢ | the rest) / (their number); logits as `BertForPreTraining`'s."""
+    """L = -Σ_{i masked} ln P(wᵢ | the rest) / (their number); logits as `BertForPreTraining`'s.
+
+    Source: Devlin et al. 2018, section 3.1, task 1.
+    """
 
     def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
         super().__init__(config, rng)
@@ -137,6 +142,7 @@ class BertForMaskedLM(BertHead):
     def forward(
         self, input_ids: Array, labels: Array | None = None, rng: Rng = None, **inputs: Any
     ) -> BertOutput:
+        """Shapes: (B, T), labels (B, T) -> logits (N, V), without labels (B, T, V)"""
         encoded = self.encode(input_ids, rng, **inputs)
         x = encoded.last_hidden_state
         if labels is not None:
@@ -150,6 +156,8 @@ class BertForSequenceClassification(BertHead):
     """One label for a text or a pair: logits = W dropout(pooled) + b.
 
     With n_labels = 1 it is a regression: labels are numbers, the loss is the mean squared error.
+
+    Source: Devlin et al. 2018, section 4.1.
     """
 
     def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
@@ -177,7 +185,10 @@ class BertForSequenceClassification(BertHead):
 
 
 class BertForTokenClassification(BertHead):
-    """A label for each token: logits = W dropout(x) + b, -100 where there is none."""
+    """A label for each token: logits = W dropout(x) + b, -100 where there is none.
+
+    Source: Devlin et al. 2018, section 5.3.
+    """
 
     def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
         super().__init__(config, rng)
@@ -235,7 +246,10 @@ class BertForQuestionAnswering(BertHead):
 
 
 class BertForMultipleChoice(BertHead):
-    """Which of n endings: each is scored by itself, and a softmax chooses among them."""
+    """Which of n endings: each is scored by itself, and a softmax chooses among them.
+
+    Source: Devlin et al. 2018, section 4.4.
+    """
 
     def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
         super().__init__(config, rng)
@@ -263,7 +277,7 @@ def _total(losses: list[Tensor]) -> Tensor | None:
     """The sum of the terms; None of none."""
     if not losses:
         return None
-    return losses[0] if len(losses) == 1 else losses[0] + losses[1]
+    return sum(losses[1:], losses[0])
 
 
 def _traces(encoded: EncoderOutput) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nn.gradients import check_gradients
 
+from minilm import functional as F
+from minilm.attention import attention_weights
 from minilm.nn import KeyValueCache, MultiHeadAttention, Rotary
-from minilm.tensor import Tensor, no_grad
+from minilm.tensor import Tensor, join_heads, no_grad, split_heads
 
 B, T, S, C, H = 2, 5, 7, 12, 6
 D = C // H
@@ -325,3 +327,27 @@ def test_a_cache_is_refused_while_gradients_are_recorded():
     layer.requires_grad_(False)
     layer(x, cache=cache)
     assert cache.length == T
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_attention_weights_times_the_values_are_attention(causal, kv_heads):
+    rng = np.random.default_rng(0)
+    q, k, v = (Tensor(rng.normal(size=(2, heads, 5, 3))) for heads in (4, kv_heads, kv_heads))
+    mask = rng.random((2, 1, 5, 5)) < 0.7
+    mask[0, 0, 3] = False  # this query may attend to nothing
+    bias = Tensor(rng.normal(size=(1, 4, 5, 5)))
+    weights = attention_weights(q, k, mask, bias, causal)
+    expected = F.attention(q, k, v, mask, bias, causal).data
+    values = np.repeat(v.data, 4 // kv_heads, axis=1)
+    np.testing.assert_allclose(weights @ values, expected, rtol=1e-12, atol=1e-14)
+    assert (weights[0, :, 3] == 0).all()
+
+
+@every_variant
+def test_the_weights_of_a_layer_are_those_it_adds_its_values_up_with(settings):
+    layer, x = make(**settings), Tensor(random(B, T, C))
+    v = split_heads(layer.v(x), layer.n_kv_heads).data
+    v = np.repeat(v, layer.n_heads // layer.n_kv_heads, axis=1)
+    y = layer.out(join_heads(Tensor(layer.weights(x) @ v)))
+    assert_close(y.data, layer(x).data)
