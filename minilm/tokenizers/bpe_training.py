@@ -100,11 +100,29 @@ def learn_merges(
 ) -> list[Pair]:
     """At most n merges: each of the most frequent pair, of equals the one with the smallest ids.
 
-    A merge can only lower the counts of old pairs, whose entries in the heap are put right when
-    they come up. (No two merges spell the same bytes: a token's bytes, wherever they stand between
-    two borders of tokens, are cut as they would be alone.)
+    No two merges spell the same bytes: a token's bytes, wherever they stand between two borders of
+    tokens, are cut as they would be alone.
     """
-    pairs = _Pairs(chunk_counts, max(1, min_frequency))
+    chunks = [chunk.encode(*BYTES) for chunk in chunk_counts]
+    symbols = np.array(BYTE_IDS)[np.frombuffer(b"".join(chunks), np.uint8)]
+    lengths = np.fromiter(map(len, chunks), np.int64, len(chunks))
+    weights = np.fromiter(chunk_counts.values(), np.int64, len(chunks))
+    pairs = Pairs(symbols, lengths, weights, max(1, min_frequency))
+    return join_most_frequent(pairs, 256, n, progress)
+
+
+def join_most_frequent(
+    pairs: "Pairs",
+    first_id: int,
+    n: int,
+    progress: Progress | None = None,
+    accept: Callable[[Pair], bool] = lambda pair: True,
+) -> list[Pair]:
+    """Join the most frequent pair that `accept` takes, until n are joined or none is left.
+
+    The new tokens are first_id, first_id + 1 ... A merge can only lower the counts of old pairs,
+    whose entries in the heap are put right when they come up.
+    """
     heap = [(-pairs.counts[pair], pair) for pair in pairs.places]
     heapq.heapify(heap)
     merges: list[Pair] = []
@@ -116,7 +134,9 @@ def learn_merges(
             continue
         if count < pairs.least:
             break
-        for pair in pairs.join(best, 256 + len(merges)):
+        if not accept(best):
+            continue
+        for pair in pairs.join(best, first_id + len(merges)):
             heapq.heappush(heap, (-pairs.counts[pair], pair))
         merges.append(best)
         if progress is not None:
@@ -124,8 +144,11 @@ def learn_merges(
     return merges
 
 
-class _Pairs:
-    """All chunks' tokens in one linked list, and of each pair its count and its places.
+class Pairs:
+    """All words' tokens in one linked list, and of each pair its count and its places.
+
+    `symbols` (N) are the tokens of all words, `lengths` and `weights` (W) how many of them each
+    word has, and how often it occurs.
 
     A place that was joined to the one before it is DEAD. A merge visits the places of its pair
     only. Its new pairs all have the new token, so that the places of a pair are found during one
@@ -136,25 +159,20 @@ class _Pairs:
     a count below `least` the places are not kept, for counts only fall.
     """
 
-    def __init__(self, chunk_counts: Mapping[str, int], least: int) -> None:
+    def __init__(self, symbols: Array, lengths: Array, weights: Array, least: int) -> None:
         self.least = least
-        chunks = [chunk.encode(*BYTES) for chunk in chunk_counts]
-        lengths = np.fromiter(map(len, chunks), np.int64, len(chunks))
-        words = np.repeat(np.arange(len(chunks)), lengths)  # of each byte
-        size = len(words) + len(chunks) + 1  # a border before each chunk, and one at the end
-        symbols = np.full(size, BORDER, np.int64)
-        filled = np.arange(len(words)) + words + 1
-        symbols[filled] = np.array(BYTE_IDS)[np.frombuffer(b"".join(chunks), np.uint8)]
-        weights = np.zeros(size, np.int64)
-        weights[filled] = np.fromiter(chunk_counts.values(), np.int64, len(chunks))[words]
-        positions = np.arange(size)
-        self.symbols, self.weights = _shared(symbols), _shared(weights)
-        self.after, self.before = _shared(positions + 1), _shared(positions - 1)
+        words = np.repeat(np.arange(len(lengths)), lengths)  # of each symbol
+        places = np.arange(len(words)) + words + 1  # a border before each word, one at the end
+        row = np.arange(len(words) + len(lengths) + 1)
+        laid_out, weight_at = np.full(len(row), BORDER, np.int64), np.zeros(len(row), np.int64)
+        laid_out[places], weight_at[places] = symbols, weights[words]
+        self.symbols, self.weights = _shared(laid_out), _shared(weight_at)
+        self.after, self.before = _shared(row + 1), _shared(row - 1)
         self.counts: dict[Pair, int] = {}
         self.places: dict[Pair, Sequence[int] | Array] = {}
-        here = np.flatnonzero((symbols[:-1] >= 0) & (symbols[1:] >= 0))
-        for left, mine, _ in _groups(symbols[here], here, weights[here]):
-            for right, both, count in _groups(symbols[mine + 1], mine, weights[mine]):
+        here = np.flatnonzero((laid_out[:-1] >= 0) & (laid_out[1:] >= 0))
+        for left, mine, _ in _groups(laid_out[here], here, weight_at[here]):
+            for right, both, count in _groups(laid_out[mine + 1], mine, weight_at[mine]):
                 self._add((left, right), both, count)
 
     def _add(self, pair: Pair, places: Array, count: int) -> None:

@@ -3,12 +3,13 @@
 The idea, in a few lines, is `naive_learn_tokens`; `learn_tokens` gives the same, faster.
 """
 
-import heapq
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
-from minilm.tokenizers.bpe_training import Pair, Progress, join_pair
+import numpy as np
+
+from minilm.tokenizers.bpe_training import Pair, Pairs, Progress, join_most_frequent, join_pair
 
 
 def naive_learn_tokens(
@@ -47,9 +48,7 @@ def learn_tokens(
     """Join the most frequent pair of neighbours in the words, until there are `size` tokens.
 
     Of equally frequent pairs that with the smallest ids comes first. A pair that spells an old
-    token, such as a special one, is not joined. Each pair has its count and the words where it
-    stands, or stood. Joining changes these words only; counts of old pairs can only fall, and their
-    entries in the heap are put right when they come up.
+    token, such as a special one, is not joined. How it is done quickly: see `bpe_training`.
 
     Source: WordPieceTrainer of Hugging Face `tokenizers`.
     Differs: Schuster and Nakajima join what makes the texts most likely, by a program that was
@@ -57,43 +56,21 @@ def learn_tokens(
         rare characters first; see docs/07-tokenizers.md.
     """
     tokens, known = list(tokens), set(tokens)
-    words, weights = _spell(word_counts, tokens, prefix), list(word_counts.values())
-    counts: Counter[Pair] = Counter()
-    places: defaultdict[Pair, set[int]] = defaultdict(set)
-    for place, word in enumerate(words):
-        for pair in pairwise(word):
-            counts[pair] += weights[place]
-            places[pair].add(place)
-    heap = [(-count, pair) for pair, count in counts.items()]
-    heapq.heapify(heap)
-    first = len(tokens)
-    while heap and len(tokens) < size:
-        negative_count, best = heapq.heappop(heap)
-        if -negative_count != counts[best]:
-            heapq.heappush(heap, (-counts[best], best))
-            continue
-        if counts[best] < max(1, min_frequency):
-            break
-        joined = tokens[best[0]] + tokens[best[1]].removeprefix(prefix)
+    words = _spell(word_counts, tokens, prefix)
+    symbols = np.fromiter(chain.from_iterable(words), np.int64)
+    lengths = np.fromiter(map(len, words), np.int64, len(words))
+    weights = np.fromiter(word_counts.values(), np.int64, len(words))
+    pairs = Pairs(symbols, lengths, weights, max(1, min_frequency))
+
+    def accept(pair: Pair) -> bool:
+        joined = tokens[pair[0]] + tokens[pair[1]].removeprefix(prefix)
         if joined in known:
-            continue
-        new = len(tokens)
-        fresh: set[Pair] = set()
-        for place in places.pop(best):
-            for pair in pairwise(words[place]):
-                counts[pair] -= weights[place]
-            words[place] = join_pair(words[place], best, new)
-            for pair in pairwise(words[place]):
-                counts[pair] += weights[place]
-                if new in pair:
-                    places[pair].add(place)
-                    fresh.add(pair)
-        for pair in fresh:
-            heapq.heappush(heap, (-counts[pair], pair))
-        tokens.append(joined)
+            return False
         known.add(joined)
-        if progress is not None:
-            progress(len(tokens) - first, size - first)
+        tokens.append(joined)
+        return True
+
+    join_most_frequent(pairs, len(tokens), size - len(tokens), progress, accept)
     return tokens
 
 
