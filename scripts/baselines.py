@@ -1,4 +1,4 @@
-"""What BERT has to beat: guesses of a hidden token from counts."""
+"""How well BERT finds hidden tokens, and what it has to beat: guesses from counts."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,9 +6,25 @@ from typing import Any
 import numpy as np
 
 from minilm.functional import IGNORE_INDEX
+from minilm.nn import evaluation_mode
+from minilm.tensor import no_grad
 
 Array = np.ndarray[Any, np.dtype[Any]]
 WEIGHTS = (0.1, 0.2, 0.3, 0.4, 0.45, 0.49)
+
+
+@no_grad()
+def masked_accuracy(model: Any, batches: Iterable[dict[str, Array]]) -> tuple[float, float]:
+    """Of hidden tokens: nats, and the share that the model would guess right."""
+    losses, right, count = 0.0, 0, 0
+    with evaluation_mode(model):
+        for batch in batches:
+            output = model(**batch)
+            labels = batch["labels"][batch["labels"] != IGNORE_INDEX]
+            losses += output.losses[0].item() * len(labels)
+            right += int((output.prediction_logits.data.argmax(-1) == labels).sum())
+            count += len(labels)
+    return losses / count, right / count
 
 
 def originals(batch: dict[str, Array]) -> Array:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 import types
+from collections.abc import Callable
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,8 @@ if find_spec("tqdm") is None or find_spec("matplotlib") is None:
     sys.exit("error: the scripts need tqdm and matplotlib: pip install -e '.[scripts]'")
 
 from tqdm import tqdm
+
+from minilm import training
 
 
 def add_fields(parser: argparse.ArgumentParser, *configs: type) -> None:
@@ -57,6 +60,31 @@ class Bar:
 
     def close(self) -> None:
         self.bar.close()
+
+
+def train(
+    model: Any,
+    sample: Callable[..., Any],
+    validation: Callable[[], Any],
+    settings: training.TrainingConfig,
+    directory: Path,
+) -> list[dict[str, Any]]:
+    """Begin the run, or go on with it, under a progress bar; its records."""
+    trainer = training.Trainer(
+        model,
+        training.build_optimizer(model, settings),
+        sample,
+        validation,
+        training.build_schedule(settings),
+        settings,
+        directory,
+    )
+    trainer.resume()
+    bar = Bar(settings.max_steps, trainer.progress.step)
+    trainer.callbacks = [bar]
+    records = trainer.run()
+    bar.close()
+    return records
 
 
 def plot_losses(records: list[dict[str, Any]], path: Path, lines: dict[str, float]) -> None:

@@ -16,8 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
-from common import Bar, add_fields, plot_losses
+from common import add_fields, plot_losses
 from prepare import prepare
 from presets import PRESETS
 
@@ -70,20 +71,13 @@ def run(args: argparse.Namespace) -> None:
     print(f"{len(train):,} training and {len(validation):,} validation tokens, "
           f"vocabulary {tokenizer.vocab_size:,}; {config['model']} with "
           f"{model.count_parameters():,} parameters")  # fmt: skip
-    trainer = training.Trainer(
+    records = common.train(
         model,
-        training.build_optimizer(model, settings),
         lambda rng, count: sample_windows(train, count, length, rng),
         lambda: evaluation_windows(validation, max(1, 4096 // length), length, stride),
-        training.build_schedule(settings),
         settings,
         directory,
     )
-    trainer.resume()
-    bar = Bar(settings.max_steps, trainer.progress.step)
-    trainer.callbacks = [bar]
-    records = trainer.run()
-    bar.close()
     losses = {}
     for order in (3, 6):
         ngram = NGram.train(train[:NGRAM_TOKENS], order, tokenizer.vocab_size)

@@ -12,23 +12,20 @@ the unigram guess has 5.70 and the bigrams, which see both neighbours unhidden, 
 
 import argparse
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
-from baselines import NeighbourGuess
-from common import Bar, add_fields, pick, plot_losses
+from baselines import NeighbourGuess, masked_accuracy
+from common import add_fields, pick, plot_losses
 
 from minilm import checkpoint, data, kernels, metrics, training
-from minilm.functional import IGNORE_INDEX
 from minilm.models import build_model
 from minilm.models.bert import BertConfig
-from minilm.nn import evaluation_mode
 from minilm.objectives.masked import Masking
 from minilm.objectives.next_sentence import Documents, PretrainingBatches, split_documents
-from minilm.tensor import no_grad
 from minilm.tokenizers import WordPieceTokenizer, load_tokenizer
 
 DOCUMENT = 20  # sentences at least: short paragraphs are joined to those behind them
@@ -88,20 +85,6 @@ def prepare(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     return args.out, config
 
 
-@no_grad()
-def masked_accuracy(model: Any, batches: Iterator[dict[str, Any]]) -> tuple[float, float]:
-    """Of hidden tokens: nats, and the share that the model would guess right."""
-    losses, right, count = 0.0, 0, 0
-    with evaluation_mode(model):
-        for batch in batches:
-            output = model(**batch)
-            labels = batch["labels"][batch["labels"] != IGNORE_INDEX]
-            losses += output.losses[0].item() * len(labels)
-            right += int((output.prediction_logits.data.argmax(-1) == labels).sum())
-            count += len(labels)
-    return losses / count, right / count
-
-
 def run(args: argparse.Namespace) -> None:
     directory, config = prepare(args)
     tokenizer = load_tokenizer(directory)
@@ -122,20 +105,9 @@ def run(args: argparse.Namespace) -> None:
           f"{model.count_parameters():,} parameters")  # fmt: skip
     guesses = NeighbourGuess(train.evaluation(64), tokenizer.vocab_size)
     rows = guesses.evaluate(validation.evaluation(64))
-    trainer = training.Trainer(
-        model,
-        training.build_optimizer(model, settings),
-        train.sample,
-        lambda: validation.evaluation(64),
-        training.build_schedule(settings),
-        settings,
-        directory,
+    records = common.train(
+        model, train.sample, lambda: validation.evaluation(64), settings, directory
     )
-    trainer.resume()
-    bar = Bar(settings.max_steps, trainer.progress.step)
-    trainer.callbacks = [bar]
-    records = trainer.run()
-    bar.close()
     lines = {f"{name} (hidden tokens alone)": loss for name, (loss, _) in rows.items()}
     plot_losses(records, directory / "loss.png", lines)
     rows["bert"] = masked_accuracy(model, validation.evaluation(64))
