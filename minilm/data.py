@@ -4,7 +4,10 @@ A token file is NumPy's `.npy` format, one row of uint16 or uint32, opened memor
 read when a window touches them.
 """
 
+import ast
 import codecs
+import sys
+import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +22,9 @@ TEXT_SUFFIXES = (".txt", ".md", ".rst", ".tex", ".py")
 # The last place before a whitespace character that something else follows, but not inside "\r\n".
 # GPT-2's pattern always ends a chunk there, so both sides are encoded as they would be together.
 WORD_BORDER = regex.compile(r"(?r)(?<=[^\r])(?=\s\S)")
+
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+PASSED_OVER = {"test", "tests", "idlelib", "lib2to3", "distutils", "__pycache__"}
 
 
 class TokenFileError(ValueError):
@@ -197,6 +203,32 @@ def embedded_corpus() -> str:
             "train on text of your own with --data FILE"
         ) from error
     return "\n\n".join(topics[name] for name in sorted(topics))
+
+
+def library_docstrings() -> Iterator[tuple[str, str]]:
+    """(module, docstring) of everything documented in the standard library's Python source.
+
+    The files are read, not imported, in the order of their names; packages of tests, the parts of
+    IDLE, and what is no longer in every Python (lib2to3, distutils) are passed over.
+
+    Raises: ValueError — this Python was installed without its source.
+    """
+    root = Path(sysconfig.get_path("stdlib"))
+    found = False
+    for path in sorted(root.rglob("*.py")):
+        names = path.relative_to(root).with_suffix("").parts
+        if names[0] not in sys.stdlib_module_names or PASSED_OVER & set(names):
+            continue
+        module = ".".join(names).removesuffix(".__init__")
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, DOCUMENTED) and (docstring := ast.get_docstring(node)):
+                found = True
+                yield module, docstring
+    if not found:
+        raise ValueError(
+            f"expected the standard library's source in {root}, got none; use a Python that has "
+            "it, or text of your own with --data FILE"
+        )
 
 
 def by_length(lengths: Sequence[int] | np.ndarray, batch_size: int) -> list[np.ndarray]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import numpy as np
 from minilm import checkpoint, kernels
 from minilm.files import replacing
 from minilm.nn import Module, evaluation_mode
+from minilm.nn.module import layer_groups
 from minilm.objectives.causal import Batch
 from minilm.optim import (
     AdamW,
+    Group,
     Muon,
     Optimizer,
     Optimizers,
@@ -57,9 +60,10 @@ def train_step(
     Raises: FloatingPointError — the loss or the gradient's norm is not finite; the parameters are
         as before.
 
-    `model(**batch).loss` is a mean over `model.count_targets(batch)` targets. Where the loss is a
-    sum of means over different targets, the output has them as `losses`, and count_targets gives a
-    number for each. `model.rng` seeds the threads' dropout.
+    `model(**batch).loss` is a mean over `model.count_targets(batch)` targets, or a weighted one,
+    and then count_targets is the sum of the weights. Where the loss is a sum of means over
+    different targets, the output has them as `losses`, and count_targets gives a number for each.
+    `model.rng` seeds the threads' dropout.
     """
     batches = [batch] if isinstance(batch, dict) else batch
     workers = kernels.cores() if workers is None else workers
@@ -90,7 +94,7 @@ def accumulate_gradients(
     total = sum(count for lane in counts for count in lane)
     rngs = _spawn(model.rng, len(lanes))
     jobs = [
-        partial(_lane_gradients, model, lane, [n / np.maximum(total, 1) for n in shares], rng)
+        partial(_lane_gradients, model, lane, [n / _or_one(total) for n in shares], rng)
         for lane, shares, rng in zip(lanes, counts, rngs, strict=True)
     ]
     losses, gradients = zip(*kernels.run_parallel(jobs), strict=True)
@@ -187,7 +191,12 @@ def evaluate(model: Module, batches: Iterable[Batch], workers: int | None = None
             targets = targets + sum(counts)
     if not targets.any():
         raise ValueError("evaluate: expected at least one target, got none; give more text")
-    return float(np.sum(losses / np.maximum(targets, 1)))
+    return float(np.sum(losses / _or_one(targets)))
+
+
+def _or_one(total: Array | int) -> Array:
+    """What to divide by: 1 where there is no target. Weighted targets may sum to less than 1."""
+    return np.where(total > 0, total, 1)
 
 
 # --- The loop ---------------------------------------------------------------------------------
@@ -201,6 +210,14 @@ class TrainingConfig:
     schedule only), and falls to min_learning_rate by the `schedule`: cosine, linear, constant or
     inverse_sqrt. The optimizer is adamw, or muon: Muon at muon_learning_rate for the matrices of
     the blocks, AdamW for the rest. `workers` 0 means as many threads as there are cores.
+
+    With layer_decay < 1 lower layers learn more slowly, at
+
+        ηₗ = η · layer_decay^(groups above l)
+
+    over `nn.module.layer_groups`: the head at η, the last block at η · layer_decay, and so on
+    down to the embeddings. Source: discriminative fine-tuning in Howard & Ruder 2018, arXiv
+    1801.06146, section 3.2; Clark et al. 2020, arXiv 2003.10555, appendix B.
     """
 
     max_steps: int = 1000
@@ -213,6 +230,7 @@ class TrainingConfig:
     beta1: float = 0.9
     beta2: float = 0.99
     weight_decay: float = 0.0
+    layer_decay: float = 1.0
     schedule: str = "cosine"
     warmup_steps: int = 0
     hold: float = 0.0
@@ -243,6 +261,11 @@ class TrainingConfig:
         for name in ("learning_rate", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"TrainingConfig: expected {name} > 0, got {getattr(self, name)}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(
+                f"TrainingConfig: expected 0 < layer_decay <= 1, got {self.layer_decay}; 1 gives "
+                "all layers one learning rate"
+            )
         for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -252,21 +275,48 @@ class TrainingConfig:
 
 
 def build_optimizer(model: Module, config: TrainingConfig) -> Optimizer | Optimizers:
-    """The configuration's optimizer, holding the model's parameters."""
+    """The configuration's optimizer, holding the model's parameters that are not frozen.
+
+    What is frozen now is never trained by it; what is frozen later can be unfrozen again.
+
+    Raises: ValueError — layer_decay < 1 for a model without blocks.
+    """
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     hidden: list[Tensor] = []
     if config.optimizer == "muon":
         hidden = [p for name, p in named.items() if p.ndim == 2 and "blocks" in name.split(".")]
     chosen = set(map(id, hidden))
+    rest = decay_groups([p for p in named.values() if id(p) not in chosen], config.weight_decay)
+    factors = _layer_factors(model, config.layer_decay)
     adamw = AdamW(
-        decay_groups([p for p in named.values() if id(p) not in chosen], config.weight_decay),
+        _by_layer(rest, config.learning_rate, factors),
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
     )
     if not hidden:
         return adamw
-    muon = Muon(hidden, lr=config.muon_learning_rate, weight_decay=config.weight_decay)
-    return Optimizers(adamw, muon)
+    rate = config.muon_learning_rate
+    groups = _by_layer([{"params": hidden}], rate, factors)
+    return Optimizers(adamw, Muon(groups, lr=rate, weight_decay=config.weight_decay))
+
+
+def _layer_factors(model: Module, decay: float) -> dict[Tensor, float]:
+    """Each parameter's factor of the learning rate; none are listed where all are 1."""
+    if decay == 1:
+        return {}
+    from_the_top = enumerate(reversed(layer_groups(model)))
+    return {p: decay**distance for distance, layer in from_the_top for p in layer}
+
+
+def _by_layer(
+    groups: Iterable[Group], learning_rate: float, factors: dict[Tensor, float]
+) -> list[Group]:
+    """The groups cut where the factor changes: the order, and so a saved state's, stays."""
+    return [
+        {**group, "params": list(parameters), "lr": learning_rate * factor}
+        for group in groups
+        for factor, parameters in groupby(group["params"], lambda p: factors.get(p, 1.0))
+    ]
 
 
 def build_schedule(config: TrainingConfig) -> Schedule:
@@ -302,6 +352,8 @@ class Trainer:
     `sample(rng, batch_size)` draws a training batch, all its randomness from `rng`;
     `validation()` gives the batches of a whole evaluation. `schedule` maps a step to the factor of
     the learning rate. Each record, a dict, goes to `metrics.jsonl` and to the `callbacks`.
+    `before_step` are called with the number of steps done before each step, to freeze and unfreeze
+    parameters, say. A function of that number alone keeps a resumed run exact.
     """
 
     model: Any
@@ -313,6 +365,7 @@ class Trainer:
     directory: Path
     callbacks: Sequence[Callable[[Record], None]] = ()
     progress: Progress = field(default_factory=Progress)
+    before_step: Sequence[Callable[[int], None]] = ()
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.config.seed)
@@ -349,6 +402,8 @@ class Trainer:
     def _step(self, clock: "_Clock") -> Record | None:
         """Train one step, evaluate where it is time to; a record where one is due."""
         config, progress = self.config, self.progress
+        for prepare in self.before_step:
+            prepare(progress.step)
         count = config.accumulation_steps
         batches = [self.sample(self.rng, config.batch_size) for _ in range(count)]
         self.optimizer.set_lr_factor(self.schedule(progress.step))
@@ -357,13 +412,14 @@ class Trainer:
         progress.step += 1
         progress.loss_sum += loss
         progress.steps_since_record += 1
+        first, *_ = getattr(self.optimizer, "optimizers", (self.optimizer,))
         evaluating = progress.step % config.eval_interval == 0 or self._last()
         if not evaluating and progress.step % config.log_interval:
             return None
         record: Record = {
             "step": progress.step,
             "train_loss": progress.loss_sum / progress.steps_since_record,
-            "learning_rate": self.optimizer.groups[0]["lr"] * self.optimizer.lr_factor,
+            "learning_rate": max(group["lr"] for group in first.groups) * first.lr_factor,
             "tokens_per_second": clock.lap(),
         }
         progress.loss_sum, progress.steps_since_record = 0.0, 0
@@ -431,6 +487,29 @@ class Trainer:
         for rng, state in rngs:
             rng.bit_generator.state = state
         self.progress, self.workers = progress, workers
+
+    def restore_best(self) -> None:
+        """Load `best.npz`, the weights with the lowest validation loss so far, into the model.
+
+        That loss is the one of `evaluate`, class weights and all; the model that is best by
+        another figure may be another. Optimizer and progress stay where they are.
+        Raises: CheckpointError — no evaluation has kept a model yet, a damaged file, or one of
+            another model; the weights are as before then.
+        """
+        path = self.directory / checkpoint.BEST
+        if not path.exists():
+            raise checkpoint.CheckpointError(
+                f"{self.directory}: expected a run that was evaluated at least once, got one "
+                f"without {checkpoint.BEST}; call run() first"
+            )
+        weights, _ = checkpoint.load(path)
+        try:
+            self.model.load_state_dict(weights)
+        except ValueError as error:
+            raise checkpoint.CheckpointError(
+                f"{path}: expected the weights of this model, got another one's ({error}); build "
+                "the model with the configuration that the run was started with"
+            ) from error
 
     def _keep_records(self) -> list[Record]:
         """The records up to the present step; later ones, of a run that was killed, are dropped."""

@@ -2,6 +2,7 @@
 
 import builtins
 import contextlib
+import inspect
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minilm import data
 from minilm.data import (
     TokenFileError,
     by_length,
@@ -252,3 +254,22 @@ def test_batches_by_length_have_every_text_once_from_the_shortest_to_the_longest
 def test_a_batch_by_length_has_at_least_one_text():
     with pytest.raises(ValueError, match="expected batch_size >= 1, got 0"):
         by_length([1, 2], 0)
+
+
+def test_the_librarys_docstrings_are_those_that_its_modules_have():
+    import textwrap
+
+    found: dict[str, list[str]] = {}
+    for module, docstring in data.library_docstrings():
+        found.setdefault(module, []).append(docstring)
+    assert inspect.getdoc(textwrap) in found["textwrap"]
+    assert inspect.getdoc(textwrap.dedent) in found["textwrap"]
+    assert inspect.getdoc(textwrap.TextWrapper.wrap) in found["textwrap"]
+    assert list(found) == sorted(found, key=lambda name: name.split(".")[0])
+    assert not any({"test", "tests", "idlelib"} & set(name.split(".")) for name in found)
+
+
+def test_a_python_without_its_library_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(data.sysconfig, "get_path", lambda name: str(tmp_path))
+    with pytest.raises(ValueError, match="expected the standard library's source"):
+        list(data.library_docstrings())

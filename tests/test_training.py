@@ -14,9 +14,17 @@ import pytest
 from runs import MODEL, TEXT, outcome, tiny_model, tiny_trainer
 
 from minilm import checkpoint, training
+from minilm.nn import Linear
+from minilm.nn.module import layer_groups
 from minilm.objectives.causal import evaluation_windows, sample_windows
-from minilm.optim import SGD, AdamW
-from minilm.training import TrainingConfig, accumulate_gradients, evaluate, train_step
+from minilm.optim import SGD, AdamW, Muon, Optimizers, decay_groups
+from minilm.training import (
+    TrainingConfig,
+    accumulate_gradients,
+    build_optimizer,
+    evaluate,
+    train_step,
+)
 
 CHILD = """
 import sys
@@ -155,6 +163,56 @@ def test_the_best_model_is_kept(tmp_path):
     assert evaluate(model, trainer.validation(), 2) == pytest.approx(best, rel=1e-6)
 
 
+def test_restoring_the_best_model_gives_the_lowest_validation_loss_and_leaves_the_rest(tmp_path):
+    def spoil(step):
+        for p in trainer.model.parameters() if step == 39 else ():
+            p[...] = p.data * 10
+
+    trainer = tiny_trainer(tmp_path)
+    trainer.before_step = [spoil]
+    records = trainer.run()
+    losses = [r["val_loss"] for r in records if "val_loss" in r]
+    assert min(losses) < losses[-1]
+    arrays = [p.data for p in trainer.model.parameters()]
+    moments = [array.copy() for array in trainer.optimizer.state_dict().values()
+               if isinstance(array, np.ndarray)]  # fmt: skip
+    trainer.restore_best()
+    assert evaluate(trainer.model, trainer.validation(), trainer.workers) == min(losses)
+    assert all(p.data is a for p, a in zip(trainer.model.parameters(), arrays, strict=True))
+    after = [a for a in trainer.optimizer.state_dict().values() if isinstance(a, np.ndarray)]
+    assert all((a == b).all() for a, b in zip(moments, after, strict=True))
+    assert trainer.progress.step == 40
+
+
+def test_a_best_model_that_there_is_not_is_an_error_that_changes_nothing(tmp_path):
+    trainer = tiny_trainer(tmp_path)
+    before = outcome(trainer)[0]
+    with pytest.raises(checkpoint.CheckpointError, match=r"evaluated at least once.*call run\(\)"):
+        trainer.restore_best()
+    for other in (tiny_model(d_model=16), tiny_model(n_layers=2)):
+        checkpoint.save(tmp_path / checkpoint.BEST, other.state_dict(), {"step": 1})
+        with pytest.raises(checkpoint.CheckpointError, match="weights of this model, got another"):
+            trainer.restore_best()
+    (tmp_path / checkpoint.BEST).write_bytes(b"PK")
+    with pytest.raises(checkpoint.CheckpointError, match="damaged"):
+        trainer.restore_best()
+    assert outcome(trainer)[0] == before
+
+
+def test_what_comes_before_a_step_is_called_with_the_steps_done_before_the_batch_is_drawn(tmp_path):
+    trainer = tiny_trainer(tmp_path, max_steps=3, accumulation_steps=1)
+    seen, sample = [], trainer.sample
+    trainer.sample = lambda *arguments: (seen.append("batch"), sample(*arguments))[1]
+    trainer.before_step = [seen.append, lambda step: seen.append(-step)]
+    trainer.run()
+    assert seen == [0, 0, "batch", 1, -1, "batch", 2, -2, "batch"]
+    resumed = tiny_trainer(tmp_path, max_steps=5)
+    resumed.before_step = [seen.append]
+    resumed.resume()
+    resumed.run()
+    assert seen[9:] == [3, 4]
+
+
 def test_training_stops_early_after_patience_evaluations_without_a_new_best(tmp_path, monkeypatch):
     trainer = tiny_trainer(tmp_path, max_steps=1000, patience=3, learning_rate=1e-12,
                            muon_learning_rate=0.0, eval_interval=2)  # fmt: skip
@@ -193,6 +251,110 @@ def test_a_run_stopped_at_a_checkpoint_and_resumed_has_the_same_bits(tmp_path):
     assert weights == expected_weights
     # the first part had a last record and evaluation of its own at step 17
     assert records[-1]["val_loss"] == expected_records[-1]["val_loss"]
+
+
+def test_a_run_is_resumed_with_the_same_bits_under_what_comes_before_a_step(tmp_path):
+    def make(part):
+        trainer = tiny_trainer(tmp_path / part, max_steps=12)
+        named = dict(trainer.model.named_parameters())
+        weights = [p for name, p in named.items() if name.endswith("weight")]
+
+        def every_fifth_step_weights_are_frozen(step):
+            for p in weights:
+                p.requires_grad = step % 5 != 0
+
+        trainer.before_step = [every_fifth_step_weights_are_frozen]
+        return trainer
+
+    whole, first, second = make("whole"), make("parts"), make("parts")
+    whole.run()
+    first.config = replace(first.config, max_steps=7)
+    first.run()
+    second.resume()
+    assert second.progress.step == 7
+    second.run()
+    assert outcome(second)[0] == outcome(whole)[0]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("decay", [0.8, 1.0])
+def test_each_group_learns_at_the_rate_that_decays_from_the_top(optimizer, decay):
+    model = tiny_model("llama", n_layers=3)
+    model.freeze("blocks.1.norm1", "final_norm")
+    config = TrainingConfig(optimizer=optimizer, learning_rate=0.3, layer_decay=decay,
+                            muon_learning_rate=0.07, weight_decay=0.1)  # fmt: skip
+    built = build_optimizer(model, config)
+    distance = {id(p): d for d, g in enumerate(reversed(layer_groups(model))) for p in g}
+    assert sorted(set(distance.values())) == [0, 1, 2, 3, 4]
+    parts = built.optimizers if optimizer == "muon" else [built]
+    seen = []
+    for part, rate in zip(parts, (0.3, 0.07), strict=False):
+        for group in part.groups:
+            for p in group["params"]:
+                assert group["lr"] == rate * decay ** distance[id(p)]  # to the last bit
+                assert group["weight_decay"] == (0.1 if p.ndim == 2 else 0.0)
+                seen.append(id(p))
+    assert sorted(seen) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_without_layer_decay_the_optimizer_has_the_groups_and_the_bits_of_two_plain_ones(optimizer):
+    def plain(model, config):
+        named = dict(model.named_parameters())
+        hidden = [p for n, p in named.items() if p.ndim == 2 and "blocks" in n]
+        hidden = hidden if optimizer == "muon" else []
+        rest = [p for p in named.values() if all(p is not other for other in hidden)]
+        betas = (config.beta1, config.beta2)
+        adamw = AdamW(decay_groups(rest, 0.1), lr=config.learning_rate, betas=betas)
+        return Optimizers(adamw, Muon(hidden, weight_decay=0.1)) if hidden else adamw
+
+    config = TrainingConfig(optimizer=optimizer, weight_decay=0.1)
+    models = [tiny_model(n_layers=2), tiny_model(n_layers=2)]
+    built = [f(m, config) for f, m in zip((build_optimizer, plain), models, strict=True)]
+    for ours, theirs in zip(built[0].groups, built[1].groups, strict=True):
+        assert {**ours, "params": 0} == {**theirs, "params": 0}
+        assert [p.shape for p in ours["params"]] == [p.shape for p in theirs["params"]]
+    for step in range(4):
+        for model, part in zip(models, built, strict=True):
+            train_step(model, part, batch_of(5, step), 1.0, workers=2)
+    bits = [[p.data.tobytes() for p in model.parameters()] for model in models]
+    assert bits[0] == bits[1]
+
+
+def test_layer_decay_changes_neither_the_order_of_a_saved_state_nor_the_rate_on_record(tmp_path):
+    def learned(trainer):
+        return [id(p) for p in trainer.optimizer.parameters]
+
+    plain, decayed = (
+        tiny_trainer(tmp_path, max_steps=1, layer_decay=d, muon_learning_rate=1.0)
+        for d in (1.0, 0.5)
+    )
+    names = [{id(p): n for n, p in t.model.named_parameters()} for t in (plain, decayed)]
+    orders = [[n[i] for i in learned(t)] for n, t in zip(names, (plain, decayed), strict=True)]
+    assert orders[0] == orders[1]
+    (record,) = decayed.run()
+    assert record["learning_rate"] == 1e-2 * decayed.schedule(0)  # the top's
+
+
+def test_layer_decay_slows_the_lower_layers_by_its_factor():
+    config = TrainingConfig(layer_decay=0.5, learning_rate=1e-3)
+    moves = []
+    for settings in (config, replace(config, layer_decay=1.0)):
+        model = tiny_model(n_layers=2).astype(np.float64)
+        before = [[p.data.copy() for p in group] for group in layer_groups(model)]
+        train_step(model, build_optimizer(model, settings), batch_of(4), workers=1)
+        moves.append([[p.data - old for p, old in zip(*pair, strict=True)] for pair in
+                      zip(layer_groups(model), before, strict=True)])  # fmt: skip
+    for distance, (slow, full) in enumerate(zip(*map(reversed, moves), strict=True)):
+        for a, b in zip(slow, full, strict=True):
+            np.testing.assert_allclose(a, b * 0.5**distance, rtol=1e-8, atol=1e-15)
+
+
+def test_layer_decay_needs_blocks_and_no_decay_does_not():
+    model = Linear(2, 3, rng=np.random.default_rng(0))
+    assert len(build_optimizer(model, TrainingConfig()).parameters) == 2
+    with pytest.raises(ValueError, match="expected a model with `blocks`"):
+        build_optimizer(model, TrainingConfig(layer_decay=0.9))
 
 
 def test_resuming_without_a_checkpoint_begins_at_the_beginning(tmp_path):
@@ -259,6 +421,8 @@ def test_a_damaged_rng_state_is_refused_and_changes_nothing(tmp_path, part, stat
         ("beta2", 1.0),
         ("hold", 1.5),
         ("weight_decay", -0.1),
+        ("layer_decay", 0.0),
+        ("layer_decay", 1.01),
     ],
 )
 def test_a_wrong_field_is_named(field, value):

@@ -59,6 +59,51 @@ class BertHead(Module):
         return counts[0] if len(counts) == 1 else counts
 
 
+class BertClassifier(BertHead):
+    """Base of the heads that choose one of n_labels classes for a text, or for each token.
+
+    With `class_weights` w (n_labels) the loss is L = Σᵢ w[yᵢ] Lᵢ / Σᵢ w[yᵢ], in evaluation as
+    well; see `finetuning.class_weights`. They are an attribute to set, and not saved.
+
+    Raises: ValueError — where a loss is asked for: weights of another shape, negative, infinite,
+        or for a regression.
+    """
+
+    class_weights: Array | None = None
+
+    def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
+        super().__init__(config, rng)
+        self.classifier = Linear(config.d_model, config.n_labels, rng=rng, std=config.init_std)
+
+    def classification_loss(self, logits: Tensor, labels: Array) -> Tensor:
+        """The cross-entropy, as a mean over the labels that are not -100, weighted or not."""
+        labels = np.asarray(labels)
+        if self.class_weights is None:
+            return F.cross_entropy(logits, labels)
+        weights = self.target_weights(labels)
+        shares = weights / (weights.sum() or 1.0)
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        return (losses * Tensor(shares.astype(logits.dtype))).sum()
+
+    def target_weights(self, labels: Array) -> Array:
+        """w[y] of every label y, 0 where it is -100."""
+        weights, n_labels = np.asarray(self.class_weights), self.config.n_labels
+        fit = n_labels > 1 and weights.shape == (n_labels,)
+        if not (fit and np.all((weights >= 0) & np.isfinite(weights))):
+            raise ValueError(
+                f"class_weights: expected a finite number >= 0 for each of n_labels = {n_labels} "
+                f"classes, two or more, got {self.class_weights}; None weighs all alike"
+            )
+        # subtle: "clip" lets a label that is no class pass here; cross_entropy names it
+        return np.take(weights, labels, mode="clip") * (np.asarray(labels) != F.IGNORE_INDEX)
+
+    def count_targets(self, batch: dict[str, Array]) -> Any:
+        """The number of labels, or the sum of their weights: by it the loss is divided."""
+        if self.class_weights is None:
+            return super().count_targets(batch)
+        return self.target_weights(batch["labels"]).sum()
+
+
 class MaskedHead(Module):
     """logits = W_e norm(GELU(W x + b)) + b_v, the embedding W_e tied to the input's.
 
@@ -152,17 +197,13 @@ class BertForMaskedLM(BertHead):
         return BertOutput(loss, logits, **_traces(encoded))
 
 
-class BertForSequenceClassification(BertHead):
+class BertForSequenceClassification(BertClassifier):
     """One label for a text or a pair: logits = W dropout(pooled) + b.
 
     With n_labels = 1 it is a regression: labels are numbers, the loss is the mean squared error.
 
     Source: Devlin et al. 2018, section 4.1.
     """
-
-    def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
-        super().__init__(config, rng)
-        self.classifier = Linear(config.d_model, config.n_labels, rng=rng, std=config.init_std)
 
     def forward(
         self, input_ids: Array, labels: Array | None = None, rng: Rng = None, **inputs: Any
@@ -171,28 +212,25 @@ class BertForSequenceClassification(BertHead):
         encoded = self.encode(input_ids, rng, **inputs)
         logits = self.classifier(self.drop(encoded.pooler_output, rng))
         loss = None
-        if labels is not None and self.config.n_labels == 1:
+        regression = self.config.n_labels == 1 and self.class_weights is None
+        if labels is not None and regression:
             error = logits[:, 0] - Tensor(np.asarray(labels, logits.dtype))
             loss = (error * error).mean()
         elif labels is not None:
-            loss = F.cross_entropy(logits, np.asarray(labels))
+            loss = self.classification_loss(logits, labels)
         return BertOutput(loss, logits, **_traces(encoded))
 
-    def count_targets(self, batch: dict[str, Array]) -> int:
+    def count_targets(self, batch: dict[str, Array]) -> Any:
         if self.config.n_labels == 1:
             return len(batch["labels"])
         return super().count_targets(batch)
 
 
-class BertForTokenClassification(BertHead):
+class BertForTokenClassification(BertClassifier):
     """A label for each token: logits = W dropout(x) + b, -100 where there is none.
 
     Source: Devlin et al. 2018, section 5.3.
     """
-
-    def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
-        super().__init__(config, rng)
-        self.classifier = Linear(config.d_model, config.n_labels, rng=rng, std=config.init_std)
 
     def forward(
         self, input_ids: Array, labels: Array | None = None, rng: Rng = None, **inputs: Any
@@ -200,7 +238,7 @@ class BertForTokenClassification(BertHead):
         """Shapes: (B, T), labels (B, T) -> logits (B, T, n_labels)"""
         encoded = self.encode(input_ids, rng, **inputs)
         logits = self.classifier(self.drop(encoded.last_hidden_state, rng))
-        loss = None if labels is None else F.cross_entropy(logits, np.asarray(labels))
+        loss = None if labels is None else self.classification_loss(logits, labels)
         return BertOutput(loss, logits, **_traces(encoded))
 
 

@@ -148,6 +148,34 @@ class Module:
         return self
 
 
+def layer_groups(model: Module) -> list[list[Tensor]]:
+    """The parameters from the bottom up: those before the blocks, of each block, after them.
+
+    The blocks are the items of the lists called `blocks`, wherever in the model they stand. Before
+    and after is the order of `named_parameters`: embeddings come first, pooler, final norm and head
+    last; either may be none. A tied parameter is in the group of its first name, so
+    an output matrix that is the embedding's counts as embedding.
+
+    Raises: ValueError — a model without blocks.
+    """
+    before: list[Tensor] = []
+    blocks: dict[tuple[str, ...], list[Tensor]] = {}
+    after: list[Tensor] = []
+    for name, tensor in model.named_parameters():
+        parts = tuple(name.split("."))
+        if "blocks" in parts:
+            block = parts[: parts.index("blocks") + 2]  # ("bert", "blocks", "0")
+            blocks.setdefault(block, []).append(tensor)
+        else:
+            (after if blocks else before).append(tensor)
+    if not blocks:
+        raise ValueError(
+            f"layer_groups: expected a model with `blocks`, got {type(model).__name__} without; "
+            "pass the model itself, or freeze its parameters by their names"
+        )
+    return [before, *blocks.values(), after]
+
+
 @contextmanager
 def evaluation_mode(module: Module) -> Iterator[None]:
     """Dropout off inside the block; afterwards every module is in the mode it was in."""

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nn.gradients import check_gradients
 
+from minilm import functional as F
 from minilm.models import bert_heads
 from minilm.models.bert import Bert, BertConfig, roberta_config
 from minilm.models.bert_heads import (
@@ -18,7 +20,7 @@ from minilm.models.bert_heads import (
 from minilm.objectives.masked import masked_loss
 from minilm.optim import SGD
 from minilm.tensor import Tensor, no_grad
-from minilm.training import accumulate_gradients, evaluate
+from minilm.training import accumulate_gradients, evaluate, train_step
 
 CONFIG = BertConfig(
     vocab_size=23, max_len=10, d_model=8, n_heads=2, n_layers=2, d_ff=12, init_std=0.5, n_labels=3
@@ -165,6 +167,144 @@ def test_a_regression_has_the_mean_squared_error():
     loss = model(**batch, labels=labels).loss.item()
     assert loss == pytest.approx(np.mean((scores - labels) ** 2), rel=1e-12)
     assert model.count_targets({"labels": np.array([-100.0, 1.0])}) == 2
+
+
+def gradients(model):
+    """Those that there are: a classifier of tokens has a pooler that it does not ask."""
+    return {n: p.grad.copy() for n, p in model.named_parameters() if p.grad is not None}
+
+
+WEIGHTS = np.array([0.02, 0.3, 0.07])  # so small that a batch of few weighs less than one target
+CLASSIFIERS = [BertForSequenceClassification, BertForTokenClassification]
+each_classifier = pytest.mark.parametrize("head", CLASSIFIERS)
+
+
+@each_classifier
+def test_the_weighted_loss_is_the_weighted_mean_of_minus_log_p(head):
+    model, batch = build(head), make_batch(head)
+    model.class_weights = WEIGHTS
+    output = model(**batch)
+    total = weight = 0.0
+    for row, label in zip(output.logits.data.reshape(-1, 3), batch["labels"].ravel(), strict=True):
+        if label != -100:
+            total -= WEIGHTS[label] * np.log(np.exp(row[label]) / np.exp(row).sum())
+            weight += WEIGHTS[label]
+    assert output.loss.item() == pytest.approx(total / weight, rel=1e-12)
+    assert model.count_targets(batch) == pytest.approx(weight, rel=1e-14)
+
+
+@each_classifier
+def test_the_gradient_of_the_weighted_loss_is_right(head):
+    model, batch = build(head), make_batch(head)
+    model.class_weights = WEIGHTS
+    logits = model(**batch).logits.data
+    check_gradients(lambda x: model.classification_loss(x, batch["labels"]), [logits])
+    check_gradients(lambda: model(**batch).loss, module=model)
+
+
+@each_classifier
+def test_weights_that_are_whole_numbers_are_repeated_examples(head):
+    weights, batch = np.array([2, 0, 3]), make_batch(head)
+    if head is BertForTokenClassification:  # one label a row, so that rows can be repeated
+        batch["labels"][:, 1:] = -100
+        batch["labels"][:, 0] = [0, 1, 2, 0, 2]
+    labels = batch["labels"].reshape(5, -1)[:, 0]
+    repeated = {name: np.repeat(array, weights[labels], axis=0) for name, array in batch.items()}
+    model, plain = build(head), build(head)
+    model.class_weights = weights
+    losses = [model(**batch).loss, plain(**repeated).loss]
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-12)
+    assert model.count_targets(batch) == plain.count_targets(repeated)
+    for loss in losses:
+        loss.backward()
+    expected = gradients(plain)
+    for name, gradient in gradients(model).items():
+        np.testing.assert_allclose(gradient, expected.pop(name), rtol=1e-9, atol=1e-12)
+    assert not expected
+
+
+@each_classifier
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 50.0])
+def test_weighted_shards_add_up_to_the_loss_and_gradient_of_the_whole_batch(head, scale):
+    model, batch = build(head), make_batch(head)
+    batch["labels"][1] = -100  # a shard of its own among five, and it has no target
+    model.class_weights = WEIGHTS * scale
+    whole = model(**batch).loss
+    whole.backward()
+    expected = gradients(model)
+    optimizer = SGD(model.parameters(), lr=0.1)
+    halves = [{name: array[part] for name, array in batch.items()} for part in
+              (slice(0, 2), slice(2, 5))]  # fmt: skip
+    for batches in ([batch], halves):
+        for workers in (1, 2, 3, 5):
+            optimizer.zero_grad()
+            loss = accumulate_gradients(model, optimizer, batches, workers)
+            assert loss == pytest.approx(whole.item(), rel=1e-12)
+            assert evaluate(model, batches, workers) == pytest.approx(whole.item(), rel=1e-12)
+            found = gradients(model)
+            assert found.keys() == expected.keys()
+            for name, gradient in found.items():
+                np.testing.assert_allclose(gradient, expected[name], rtol=1e-9, atol=1e-12)
+
+
+@each_classifier
+def test_equal_weights_weigh_nothing_and_none_is_the_plain_loss_to_the_last_bit(head):
+    model, batch = build(head), make_batch(head)
+    plain = model(**batch)
+    assert plain.loss.item() == F.cross_entropy(plain.logits, batch["labels"]).item()
+    model.class_weights = np.full(3, 0.25)
+    assert model(**batch).loss.item() == pytest.approx(plain.loss.item(), rel=1e-13)
+
+
+@each_classifier
+def test_targets_that_weigh_nothing_have_a_loss_of_zero_and_no_gradient(head):
+    model, batch = build(head), make_batch(head)
+    model.class_weights = np.array([0.0, 0.0, 1.0])
+    batch["labels"][batch["labels"] == 2] = 1
+    loss = model(**batch).loss
+    loss.backward()
+    assert loss.item() == 0 and model.count_targets(batch) == 0
+    assert not model.classifier.weight.grad.any()
+
+
+@each_classifier
+def test_weights_keep_the_dtype_and_are_no_part_of_the_state(head):
+    model, batch = build(head).astype(np.float32), make_batch(head)
+    names = list(model.state_dict())
+    model.class_weights = WEIGHTS
+    loss = model(**batch).loss
+    loss.backward()
+    assert loss.dtype == np.float32 and model.classifier.weight.grad.dtype == np.float32
+    assert list(model.state_dict()) == names
+
+
+@pytest.mark.parametrize("weights", [np.ones(2), np.ones((3, 1)), [1, -1, 1], [1, 1, np.nan],
+                                     [1, np.inf, 1]])  # fmt: skip
+@each_classifier
+def test_weights_that_are_not_one_for_each_class_are_an_error(head, weights):
+    model, batch = build(head), make_batch(head)
+    model.class_weights = weights
+    for call in (lambda: model(**batch), lambda: model.count_targets(batch)):
+        with pytest.raises(ValueError, match="number >= 0 for each of n_labels = 3 classes.*got"):
+            call()
+
+
+def test_a_regression_has_no_class_weights():
+    config = BertConfig(**{**vars(CONFIG), "n_labels": 1})
+    model, batch = build(BertForSequenceClassification, config), make_batch(BertForMaskedLM)
+    model.class_weights = np.ones(1)
+    with pytest.raises(ValueError, match="n_labels = 1 classes, two or more, got"):
+        model(batch["input_ids"], labels=np.linspace(-1, 1, 5))
+
+
+@each_classifier
+def test_a_label_that_is_no_class_is_named_with_weights_too(head):
+    model, batch = build(head), make_batch(head)
+    model.class_weights = WEIGHTS
+    for label in (3, -1):
+        batch["labels"][0] = label
+        with pytest.raises(IndexError, match="expected labels in 0..2"):
+            train_step(model, SGD(model.parameters(), lr=0.1), batch)
 
 
 def test_choices_are_scored_one_by_one():

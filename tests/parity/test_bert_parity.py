@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from minilm.finetuning import class_weights
 from minilm.models.bert import BertConfig, roberta_config
 from minilm.models.bert_heads import (
     BertForMaskedLM,
@@ -142,6 +143,36 @@ def theirs_key(key, name, roberta):
     if roberta and name == "tokens":
         key = key.replace("classifier.out_proj", "classifier")
     return key
+
+
+@pytest.mark.parametrize("name", ["classification", "tokens"])
+def test_the_weighted_loss_and_its_gradients_equal_those_of_torch(name):
+    ours, theirs, used = build(name, False, np.float64)
+    inputs, labels = batch(name, np.random.default_rng(1))
+    ours.eval(), theirs.eval()
+    ours.class_weights = np.array([0.1, 2.5, 0.7])
+    mine = ours(**inputs, **labels)
+    logits = theirs(**{key: torch.from_numpy(value) for key, value in inputs.items()}).logits
+    loss = torch.nn.CrossEntropyLoss(weight=torch.from_numpy(ours.class_weights))
+    his = loss(logits.reshape(-1, 3), torch.from_numpy(labels["labels"]).reshape(-1))
+    assert mine.loss.item() == pytest.approx(his.item(), rel=1e-12)
+    mine.loss.backward()
+    his.backward()
+    own = dict(theirs.named_parameters())
+    for key, tensor in ours.named_parameters():
+        if key in used and own[used[key]].grad is not None:
+            expected = own[used[key]].grad.numpy()
+            np.testing.assert_allclose(tensor.grad, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_balanced_class_weights_equal_scikit_learns():
+    sklearn = pytest.importorskip("sklearn.utils.class_weight", reason="needs scikit-learn")
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        n_classes = rng.integers(1, 6)
+        labels = np.append(np.arange(n_classes), rng.integers(0, n_classes, rng.integers(0, 40)))
+        expected = sklearn.compute_class_weight("balanced", classes=np.arange(n_classes), y=labels)
+        np.testing.assert_array_equal(class_weights(labels, n_classes), expected)
 
 
 @pytest.mark.parametrize(("name", "roberta"), CASES)
