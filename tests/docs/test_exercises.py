@@ -160,6 +160,39 @@ def check_joint_loss(joint_loss: Any) -> None:
     assert isinstance(got, float) and np.isclose(got, expected), f"expected {expected}, got {got}"
 
 
+def check_partition(partition: Any) -> None:
+    middles = (np.arange(1000) + 0.5) / 1000  # exact for all borders of three digits
+    for u in (middles, middles[::-1].reshape(20, 50)):
+        fate = np.asarray(partition(u.copy()))
+        assert fate.shape == u.shape, f"expected a fate for each u, {u.shape}, got {fate.shape}"
+        counts = {name: int((fate == i).sum()) for i, name in enumerate(("MASK", "RANDOM", "KEEP"))}
+        expected = {"MASK": 800, "RANDOM": 100, "KEEP": 100}
+        assert counts == expected, f"of 1,000 equally spaced u expected {expected}, got {counts}"
+    ends = np.array([0.0, 0.8, 0.9, 1 - 2**-53])
+    assert np.isin(partition(ends), (0, 1, 2)).all(), f"expected a fate for each of {ends}"
+
+
+def check_masked_loss_by_hand(masked_loss_by_hand: Any) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.array([[-100, 4, -100, 0], [-100, -100, 2, -100]])  # -100 could be an index, too
+    for logits in (rng.normal(size=(2, 4, 101)), 1e4 * rng.normal(size=(2, 4, 101))):
+        leaf = Tensor(logits.copy(), requires_grad=True)
+        expected = F.cross_entropy(leaf, labels)
+        expected.backward()
+        given = logits.copy()
+        loss, dlogits = masked_loss_by_hand(given, labels)
+        assert np.array_equal(given, logits), "expected the logits to be left as they were"
+        assert np.isclose(loss, expected.item(), rtol=1e-12), (
+            f"value: {expected.item()}, got {loss}"
+        )
+        assert dlogits.shape == logits.shape, f"dlogits: expected {logits.shape}"
+        silent = labels == -100
+        assert not dlogits[silent].any(), "dlogits: expected 0 where there is no label"
+        assert np.allclose(dlogits, leaf.grad, rtol=1e-9, atol=1e-15), "dlogits: (p - one-hot) / N"
+    loss, dlogits = masked_loss_by_hand(logits, np.full((2, 4), -100))
+    assert loss == 0 and dlogits.shape == logits.shape and not dlogits.any(), "no label at all"
+
+
 # --- Solutions --------------------------------------------------------------------------------
 
 
@@ -234,6 +267,25 @@ def encode_with_dropout(
             return word
         (_, joined), i = min(places)
         word[i : i + 2] = [joined]
+
+
+def partition(u: np.ndarray) -> np.ndarray:
+    """u has passed none, one or both of the borders 0.8 and 0.9."""
+    return (u >= 0.8).astype(int) + (u >= 0.9)
+
+
+def masked_loss_by_hand(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+    """On the N labelled rows: ln Σ exp(z) - z[label], and (p - one-hot) / N, put back."""
+    kept = labels != -100
+    z, index = logits[kept], labels[kept][:, None]  # (N, V), (N, 1)
+    z = z - z.max(-1, keepdims=True)
+    log_p = z - np.log(np.exp(z).sum(-1, keepdims=True))
+    n = max(1, len(z))
+    rows = np.exp(log_p)
+    np.put_along_axis(rows, index, np.take_along_axis(rows, index, -1) - 1, -1)
+    dlogits = np.zeros_like(logits)
+    dlogits[kept] = rows / n
+    return -float(np.take_along_axis(log_p, index, -1).sum()) / n, dlogits
 
 
 # --- Answers that must not pass ---------------------------------------------------------------
@@ -333,6 +385,67 @@ def weighs_by_rows(model, batches):
     return float(np.average([model(**batch).loss.item() for batch in batches], weights=rows))
 
 
+def draws_twice(u):
+    second = u * 10 % 1  # u's later digits: as good as another draw
+    return np.where(u < 0.1, 1, np.where(second < 0.1, 2, 0))
+
+
+def takes_a_tenth_of_the_fifth(u):
+    second = u * 10 % 1
+    return np.where(u < 0.8, 0, np.where(second < 0.1, 1, 2))
+
+
+def ignores_u(u):
+    return np.random.default_rng(0).choice(3, u.shape, p=(0.8, 0.1, 0.1))
+
+
+def leaves_the_border_without_a_fate(u):
+    return np.select([u < 0.8, (u > 0.8) & (u < 0.9), u > 0.9], [0, 1, 2], -1)
+
+
+def flattens_its_input(u):
+    return partition(u.ravel())
+
+
+def divides_by_all_positions(logits, labels):
+    loss, dlogits = masked_loss_by_hand(logits, labels)
+    share = (labels != -100).mean()
+    return loss * share, dlogits * share
+
+
+def takes_minus_100_for_an_index(logits, labels):
+    return masked_loss_by_hand(logits, np.where(labels == -100, labels + logits.shape[-1], labels))
+
+
+def sums_its_gradient(logits, labels):
+    loss, dlogits = masked_loss_by_hand(logits, labels)
+    return loss, dlogits * max(1, (labels != -100).sum())
+
+
+def forgets_the_one_hot(logits, labels):
+    p = np.exp(logits - logits.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    kept = (labels != -100)[..., None]
+    return masked_loss_by_hand(logits, labels)[0], np.where(kept, p / max(1, kept.sum()), 0)
+
+
+def shifts_as_in_gpt(logits, labels):
+    loss, dlogits = masked_loss_by_hand(logits[:, :-1], labels[:, 1:])
+    return loss, np.pad(dlogits, ((0, 0), (0, 1), (0, 0)))
+
+
+def exponentiates_large_logits(logits, labels):
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    kept = labels != -100
+    loss = -np.log(p[kept, labels[kept]]).sum() / max(1, kept.sum())
+    return float(loss), masked_loss_by_hand(logits, labels)[1]
+
+
+def divides_by_no_label(logits, labels):
+    loss, dlogits = masked_loss_by_hand(logits, labels)
+    return loss / np.any(labels != -100), dlogits
+
+
 # --- The exercises ----------------------------------------------------------------------------
 
 
@@ -379,6 +492,32 @@ EXERCISES = {
             leaves_rules_out_for_the_whole_chunk,
             takes_p_for_what_is_kept,
             turns_the_order_of_the_rules_round,
+        ),
+    ),
+    "partition": Exercise(
+        "08-bert.md",
+        check_partition,
+        partition,
+        (
+            draws_twice,
+            takes_a_tenth_of_the_fifth,
+            ignores_u,
+            leaves_the_border_without_a_fate,
+            flattens_its_input,
+        ),
+    ),
+    "masked_loss_by_hand": Exercise(
+        "08-bert.md",
+        check_masked_loss_by_hand,
+        masked_loss_by_hand,
+        (
+            divides_by_all_positions,
+            takes_minus_100_for_an_index,
+            sums_its_gradient,
+            forgets_the_one_hot,
+            shifts_as_in_gpt,
+            exponentiates_large_logits,
+            divides_by_no_label,
         ),
     ),
 }
