@@ -3,7 +3,7 @@
 import argparse
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,6 +68,7 @@ def train(
     validation: Callable[[], Any],
     settings: training.TrainingConfig,
     directory: Path,
+    before_step: Sequence[Callable[[int], None]] = (),
 ) -> list[dict[str, Any]]:
     """Begin the run, or go on with it, under a progress bar; its records."""
     trainer = training.Trainer(
@@ -78,6 +79,7 @@ def train(
         training.build_schedule(settings),
         settings,
         directory,
+        before_step=before_step,
     )
     trainer.resume()
     bar = Bar(settings.max_steps, trainer.progress.step)

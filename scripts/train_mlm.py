@@ -1,6 +1,7 @@
 """Pre-train a small BERT: hidden tokens, and whether one text follows another.
 
     python scripts/train_mlm.py                              # the Python language reference
+    python scripts/train_mlm.py --docstrings --max-steps 14000 --out runs/library
     python scripts/train_mlm.py --data my_notes/ --vocab-size 8000 --out runs/notes
     python scripts/train_mlm.py --resume runs/mlm            # go on after an interruption
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+import library
 import numpy as np
 from baselines import NeighbourGuess, masked_accuracy
 from common import add_fields, pick, plot_losses
@@ -41,16 +43,21 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", action="append", help="a text file or directory; repeatable")
+    parser.add_argument(
+        "--data", action="append", default=[], help="a text file or directory; repeatable"
+    )
+    parser.add_argument("--docstrings", action="store_true", help="the standard library's, too")
     parser.add_argument("--out", type=Path, default=Path("runs/mlm"))
     parser.add_argument("--resume", type=Path, metavar="RUN_DIR")
     add_fields(parser, BertConfig, training.TrainingConfig)
     return parser.parse_args()
 
 
-def read(paths: list[str] | None) -> tuple[str, list[list[str]]]:
+def read(paths: list[str], docstrings: bool) -> tuple[str, list[list[str]]]:
     """The text, and its documents as sentences."""
     text = "".join(data.read_texts(paths)) if paths else data.embedded_corpus()
+    if docstrings:
+        text += "\n\n" + library.pretraining_text()
     documents: list[list[str]] = [[]]
     for paragraph in split_documents(text):
         if len(documents[-1]) >= DOCUMENT:
@@ -72,15 +79,15 @@ def prepare(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     values = {**DEFAULTS, **given}
     values["workers"] = values.get("workers") or kernels.cores()
     settings = training.TrainingConfig(**pick(training.TrainingConfig, values))
-    tokenizer = WordPieceTokenizer.train(read(args.data)[0], values["vocab_size"])
+    tokenizer = WordPieceTokenizer.train(read(args.data, args.docstrings)[0], values["vocab_size"])
     values["vocab_size"] = tokenizer.vocab_size
     model_config = pick(BertConfig, values)
     build_model("bert", model_config, np.random.default_rng(0))  # what is refused, is refused now
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer.save(args.out)
-    paths = [str(Path(path).resolve()) for path in args.data or ()]
+    paths = [str(Path(path).resolve()) for path in args.data]
     config = {"model": "bert", "model_config": model_config, "training": asdict(settings)}
-    config["data"] = paths
+    config |= {"data": paths, "docstrings": args.docstrings}
     checkpoint.write_config(args.out, config)
     return args.out, config
 
@@ -92,13 +99,13 @@ def run(args: argparse.Namespace) -> None:
     model = build_model("bert", config["model_config"], np.random.default_rng(settings.seed))
     documents = [
         [tokenizer.encode(sentence, disallowed_special=()) for sentence in document]
-        for document in read(config["data"] or None)[1]
+        for document in read(config["data"], config["docstrings"])[1]
     ]
-    border = len(documents) * 9 // 10
+    held_back = documents[9::10]
+    documents = [document for i, document in enumerate(documents) if i % 10 != 9]
     masking, length = Masking.of(tokenizer), model.config.max_len
     train, validation = (
-        PretrainingBatches(Documents(part), masking, length)
-        for part in (documents[:border], documents[border:])
+        PretrainingBatches(Documents(part), masking, length) for part in (documents, held_back)
     )
     print(f"{len(train.documents.tokens):,} training and {len(validation.documents.tokens):,} "
           f"validation tokens, vocabulary {tokenizer.vocab_size:,}; bert with "

@@ -1,5 +1,6 @@
 """Every script runs for a few steps, and its loss falls."""
 
+import importlib
 import importlib.util
 import json
 import os
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from minilm.checkpoint import load_model
+from minilm.models.bert_heads import BertForSequenceClassification
 from minilm.tokenizers import load_tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -234,3 +237,111 @@ def test_a_small_bert_is_trained_and_resumed(tmp_path):
     assert bert == [line for line in result.stdout.splitlines() if line.split()[:1] == ["bert"]]
     refused = run("train_mlm.py", "--data", path, "--out", out, check=False)
     assert refused.returncode == 1 and "expected no run there" in refused.stderr
+
+
+SMALL = ("--d-model", 16, "--n-heads", 2, "--n-layers", 2, "--d-ff", 32, "--max-len", 24,
+         "--vocab-size", 80, "--batch-size", 8, "--eval-interval", 20, "--save-interval", 20,
+         "--warmup-steps", 5, "--learning-rate", 5e-3, "--dropout", 0)  # fmt: skip
+
+
+def reviews(path: Path) -> Path:
+    """Sentences whose animal is their label."""
+    rows = [f"{sentence}\t{sentence.split()[1]}" for sentence in SENTENCES]
+    path.write_text("\n".join(rows), encoding="utf-8")
+    return path
+
+
+def scores(directory: Path) -> dict[str, dict[str, float]]:
+    return json.loads((directory / "scores.json").read_text())
+
+
+def test_a_classifier_is_fine_tuned_from_a_table_and_resumed(tmp_path):
+    path, out = reviews(tmp_path / "reviews.tsv"), tmp_path / "run"
+    arguments = ["--task", "tsv", "--data", path, "--out", out, "--max-steps", 120, *SMALL]
+    more = ["--class-weights", "--augment", 1, "--layer-decay", 0.9, "--unfreeze-interval", 10]
+    result = run("finetune.py", *arguments, *more)
+    names = {path.name for path in out.iterdir()}
+    assert {"best.npz", "config.json", "confusion.png", "loss.png", "scores.json"} <= names
+    found = losses(out)
+    assert found[-1] < found[0] - 0.3
+    assert set(scores(out)) == {"majority", "bag of words", "bert"}
+    assert scores(out)["bert"]["accuracy"] == scores(out)["bag of words"]["accuracy"] == 1
+    assert scores(out)["majority"]["accuracy"] < 1
+    lines = {line.split()[0]: line.split() for line in result.stdout.splitlines() if line.split()}
+    assert lines["cat"][1:4] == ["1.000"] * 3 and lines["bert"][1] == "1.0000"
+    before = (out / "scores.json").read_bytes()
+    assert run("finetune.py", "--resume", out).stdout == result.stdout
+    assert (out / "scores.json").read_bytes() == before
+    assert isinstance(load_model(out), BertForSequenceClassification)
+    refused = run("finetune.py", *arguments, check=False)
+    assert refused.returncode == 1 and "expected no run there" in refused.stderr
+
+
+def test_what_was_pretrained_goes_on_from_there_and_what_is_frozen_stays(tmp_path):
+    text, run_dir = tmp_path / "text.txt", tmp_path / "mlm"
+    text.write_text("\n\n".join(" ".join(SENTENCES[i:] + SENTENCES[:i]) for i in range(24)))
+    run("train_mlm.py", "--data", text, "--out", run_dir, "--max-steps", 20, *SMALL)
+    arguments = ["--task", "tsv", "--data", reviews(tmp_path / "reviews.tsv"), "--max-steps", 20]
+    arguments += ["--eval-interval", 10, "--batch-size", 8, "--pretrained", run_dir]
+    before = load_model(run_dir).bert.state_dict()
+    for name, flags in (("frozen", ["--freeze", 1]), ("scratch", ["--scratch"])):
+        out = tmp_path / name
+        run("finetune.py", *arguments, "--out", out, *flags)
+        after = load_model(out).bert.state_dict()
+        same = {n.split(".")[0] + n.split(".")[1] for n in before if (before[n] == after[n]).all()}
+        assert ("token_embeddingweight" in same) == (name == "frozen")
+        assert ("blocks0" in same) == (name == "frozen") and "poolerweight" not in same
+
+
+def test_tags_are_learned_from_columns_and_bad_rows_left_out_when_asked(tmp_path):
+    sentences = [
+        "\n".join(f"{word}\t{'B-ANIMAL' if i == 1 else 'O'}" for i, word in enumerate(s.split()))
+        for s in SENTENCES
+    ]
+    path, out = tmp_path / "tags.conll", tmp_path / "run"
+    path.write_text("\n\n".join([*sentences, "odd\tX-ANIMAL"]), encoding="utf-8")
+    arguments = ["--task", "conll", "--out", out, "--max-steps", 80, *SMALL]
+    arguments += [part for flag in ("--data", "--validation", "--test") for part in (flag, path)]
+    refused = run("finetune.py", *arguments, check=False)
+    assert refused.returncode == 1 and not out.exists()
+    assert refused.stderr.startswith(f"error: {path}") and "X-ANIMAL" in refused.stderr
+    result = run("finetune.py", *arguments, "--skip-bad-rows")
+    assert "1 malformed rows left out" in result.stderr
+    assert scores(out)["bert"]["entity_f1"] > 0.9 and "ANIMAL" in result.stdout
+
+
+def test_questions_are_answered_from_their_contexts(tmp_path):
+    paragraphs = [
+        {"context": s, "qas": [{"id": str(i), "question": "Which animal sat there?",
+         "answers": [{"text": s.split()[1], "answer_start": 4}]}]}
+        for i, s in enumerate(SENTENCES)
+    ]  # fmt: skip
+    path, out = tmp_path / "squad.json", tmp_path / "run"
+    path.write_text(json.dumps({"data": [{"title": "animals", "paragraphs": paragraphs}]}))
+    arguments = ["--task", "squad", "--data", path, "--out", out, "--max-steps", 80, *SMALL]
+    run("finetune.py", *arguments)
+    assert scores(out)["bert"]["exact_match"] > 0.9
+
+
+def test_fine_tuning_on_a_missing_file_is_one_clear_line(tmp_path):
+    out = tmp_path / "run"
+    for arguments in (["--task", "tsv"], ["--task", "tsv", "--data", tmp_path / "none.tsv"]):
+        refused = run("finetune.py", *arguments, "--out", out, check=False)
+        assert refused.returncode == 1 and refused.stderr.startswith("error: ")
+        assert "Traceback" not in refused.stderr and not out.exists()
+
+
+def test_the_docstrings_of_a_family_are_split_once_and_for_all(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    library = importlib.import_module("library")
+    parts = library.examples()
+    texts = {name: {row.text.lower() for row in rows} for name, rows in parts.items()}
+    assert all(len(texts[name]) == len(parts[name]) > 100 for name in parts)
+    assert not texts["train"] & texts["test"] and not texts["validation"] & texts["test"]
+    assert not texts["train"] & texts["validation"]
+    for family in library.FAMILIES:
+        assert sum(row.label == family for row in parts["train"]) >= 50
+    held_back = max(texts["test"], key=len)
+    kept = max(texts["train"], key=len)
+    corpus = " ".join(library.pretraining_text().lower().split())
+    assert kept in corpus and held_back not in corpus
