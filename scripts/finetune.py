@@ -89,7 +89,8 @@ def fine_tune(args: argparse.Namespace, parts: dict[str, Any]) -> dict[str, dict
     )  # fmt: skip
     common.plot_losses(records, args.out / "loss.png", {})
     model.load_state_dict(checkpoint.load(args.out / checkpoint.BEST)[0])
-    predicted = head.predict(model, rows["test"])
+    may_be_none = {"null_threshold": 0.0} if task.unanswerable else {}
+    predicted = head.predict(model, rows["test"], **may_be_none)
     return report(task.metrics, labels, train, rows["test"], predicted, args.out, args.language)
 
 
