@@ -17,19 +17,23 @@ PUBLIC = {
         *("BertForQuestionAnswering", "BertForSequenceClassification"),
         "BertForTokenClassification",
     ),
+    "models.transformer": ("Transformer", "TransformerConfig"),
+    "models.t5": ("T5", "T5Config", "t5_v1_1_config"),
     "tokenizers": (
         *("BPETokenizer", "CharTokenizer", "UnigramTokenizer", "WordPieceTokenizer"),
         "load_tokenizer",
     ),
     "optim": ("SGD", "Adam", "AdamW", "Muon", "Optimizers", "clip_grad_norm"),
     "data": ("embedded_corpus", "open_tokens", "read_texts", "split", "write_tokens"),
+    "tasks": ("read_task",),
     "checkpoint": ("load_model",),
     "training": ("Trainer", "TrainingConfig", "evaluate", "train_step"),
     "generation": ("generate", "stream"),
 }
 ROOMS = (
     *("kernels", "tensor", "reference", "functional", "nn", "models", "tokenizers", "objectives"),
-    *("optim", "data", "metrics", "metrics_text", "checkpoint", "training", "generation"),
+    *("optim", "data", "metrics", "metrics_text", "metrics_generation", "tasks", "checkpoint"),
+    *("training", "finetuning", "generation"),
 )
 
 __all__ = [*ROOMS, *(name for names in PUBLIC.values() for name in names)]

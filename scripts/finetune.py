@@ -63,7 +63,8 @@ def parse() -> argparse.Namespace:
 def fine_tune(args: argparse.Namespace, parts: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Train, choose by the validation loss, report on the test; the scores of each model."""
     task, rng = TASKS[args.task], np.random.default_rng(args.seed or 0)
-    labels = () if task.head not in LABELLED else task.labels or collect_labels(parts["train"])
+    every = [example for part in parts.values() for example in part]
+    labels = () if task.head not in LABELLED else task.labels or collect_labels(every)
     train = parts["train"]
     if args.examples_per_class:
         train = per_class(train, args.examples_per_class, rng)

@@ -6,9 +6,18 @@ from typing import Any
 import numpy as np
 
 from minilm.models.bert import BertConfig
-from minilm.models.bert_heads import BertForPreTraining
+from minilm.models.bert_heads import (
+    BertForMaskedLM,
+    BertForMultipleChoice,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
 from minilm.models.gpt import GPT, GPTConfig
 from minilm.models.llama import Llama, LlamaConfig
+from minilm.models.t5 import T5, T5Config
+from minilm.models.transformer import Transformer, TransformerConfig
 
 CAUSAL: dict[str, tuple[type[Any], type[Any]]] = {
     "gpt": (GPTConfig, GPT),
@@ -17,6 +26,13 @@ CAUSAL: dict[str, tuple[type[Any], type[Any]]] = {
 MODELS: dict[str, tuple[type[Any], type[Any]]] = {
     **CAUSAL,
     "bert": (BertConfig, BertForPreTraining),
+    "bert_masked": (BertConfig, BertForMaskedLM),
+    "bert_sequences": (BertConfig, BertForSequenceClassification),
+    "bert_tokens": (BertConfig, BertForTokenClassification),
+    "bert_questions": (BertConfig, BertForQuestionAnswering),
+    "bert_choices": (BertConfig, BertForMultipleChoice),
+    "transformer": (TransformerConfig, Transformer),
+    "t5": (T5Config, T5),
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from minilm import functional as F
 from minilm.models.config import check_config
 from minilm.nn import Dropout, Embedding, FeedForward, LayerNorm, Linear, Module, MultiHeadAttention
 from minilm.tensor import Array, Tensor, tanh
@@ -68,7 +69,7 @@ class EncoderBlock(Module):
         )
         self.norm1 = LayerNorm(d_model, eps)
         self.feed_forward = FeedForward(
-            d_model, config.d_ff, rng=rng, std=std, out_std=std, approximate="none"
+            d_model, config.d_ff, rng=rng, std=std, out_std=std, activation=F.gelu
         )
         self.norm2 = LayerNorm(d_model, eps)
         self.dropout = Dropout(config.dropout)

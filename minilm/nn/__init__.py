@@ -1,23 +1,31 @@
 """Module and the layers."""
 
-from minilm.nn.attention import KeyValueCache, MultiHeadAttention
+from minilm.nn.attention import KeyValueCache, KeyValues, MultiHeadAttention
 from minilm.nn.layers import Dropout, Embedding, FeedForward, LayerNorm, Linear, RMSNorm, SwiGLU
 from minilm.nn.module import Module, evaluation_mode, parameter
-from minilm.nn.positions import Rotary, sinusoidal_positions
+from minilm.nn.positions import (
+    RelativePositionBias,
+    Rotary,
+    relative_position_bucket,
+    sinusoidal_positions,
+)
 
 __all__ = [
     "Dropout",
     "Embedding",
     "FeedForward",
     "KeyValueCache",
+    "KeyValues",
     "LayerNorm",
     "Linear",
     "Module",
     "MultiHeadAttention",
     "RMSNorm",
+    "RelativePositionBias",
     "Rotary",
     "SwiGLU",
     "evaluation_mode",
     "parameter",
+    "relative_position_bucket",
     "sinusoidal_positions",
 ]

@@ -1,6 +1,6 @@
 """Multi-head attention, and the cache that makes decoding one token cost one token."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,11 +42,19 @@ class KeyValueCache:
         return self.keys[:, :, :stop], self.values[:, :, :stop]
 
 
+class KeyValues(NamedTuple):
+    """A context's keys and values (B, H, S, D), worked out once for all who will attend to it."""
+
+    keys: Tensor
+    values: Tensor
+
+
 class MultiHeadAttention(Module):
     """MultiHead(x) = Concat(head₁ … head_H) W_out,  headᵢ = attention(x W_q, x W_k, x W_v)ᵢ.
 
     With `n_kv_heads` < n_heads, groups of query heads share a key and value head. `rotary` turns
-    queries and keys by position; `qk_norm` brings each to unit root mean square first.
+    queries and keys by position; `qk_norm` brings each to unit root mean square first. A head is
+    d_model / n_heads wide unless `head_width` is given; `scale` is that of `functional.attention`.
 
     Shapes: (B, T, d_model) -> (B, T, d_model)
     Source: Vaswani et al. 2017, section 3.2.2; Ainslie et al. 2023, arXiv 2305.13245 (groups);
@@ -65,39 +73,51 @@ class MultiHeadAttention(Module):
         dropout: float = 0.0,
         rotary: Rotary | None = None,
         qk_norm: bool = False,
+        head_width: int | None = None,
+        scale: float | None = None,
         std: float | None = None,
         out_std: float | None = None,
     ) -> None:
         kv_heads = n_heads if n_kv_heads is None else n_kv_heads
-        if d_model % n_heads or n_heads % kv_heads:
+        if (head_width is None and d_model % n_heads) or n_heads % kv_heads:
             raise ValueError(
                 f"MultiHeadAttention: expected n_heads to divide d_model and n_kv_heads to divide "
                 f"n_heads, got d_model {d_model}, n_heads {n_heads}, n_kv_heads {kv_heads}"
             )
         self.n_heads, self.n_kv_heads = n_heads, kv_heads
-        self.head_width = d_model // n_heads
-        self.causal, self.dropout, self.rotary = causal, dropout, rotary
-        kv_width = kv_heads * self.head_width
-        self.q = Linear(d_model, d_model, bias, rng=rng, std=std)
+        self.head_width = d_model // n_heads if head_width is None else head_width
+        self.causal, self.dropout, self.rotary, self.scale = causal, dropout, rotary, scale
+        width, kv_width = n_heads * self.head_width, kv_heads * self.head_width
+        self.q = Linear(d_model, width, bias, rng=rng, std=std)
         self.k = Linear(d_model, kv_width, bias, rng=rng, std=std)
         self.v = Linear(d_model, kv_width, bias, rng=rng, std=std)
-        self.out = Linear(d_model, d_model, bias, rng=rng, std=out_std)
+        self.out = Linear(width, d_model, bias, rng=rng, std=out_std)
         self.q_norm = RMSNorm(self.head_width) if qk_norm else None
         self.k_norm = RMSNorm(self.head_width) if qk_norm else None
 
     def forward(
         self,
         x: Tensor,
-        context: Tensor | None = None,
+        context: Tensor | KeyValues | None = None,
         mask: Array | None = None,
         bias: Tensor | None = None,
         cache: KeyValueCache | None = None,
         rng: np.random.Generator | None = None,
     ) -> Tensor:
-        """Attend from x to `context` (x itself if None); with `cache`, to all that it holds too."""
-        context = x if context is None else context
-        q, k = self._queries_and_keys(x, context, 0 if cache is None else cache.length)
-        v = split_heads(self.v(context), self.n_kv_heads)
+        """Attend from x to `context` (x itself if None); with `cache`, to all that it holds too.
+
+        `keys_values` of a context may stand for it. They may have fewer rows than x: then as many
+        rows of x as there are for each, one after the other, share a context and its row of mask
+        (if neither `causal` nor `rotary` gives the queries an order).
+        """
+        ordered = self.causal or self.rotary is not None
+        if isinstance(context, KeyValues) and len(context.keys) != len(x) and not ordered:
+            # Queries know nothing of each other: those of several rows may stand in one.
+            together = x.reshape(len(context.keys), -1, x.shape[2])
+            return self.forward(together, context, mask, bias, None, rng).reshape(x.shape)
+        start = 0 if cache is None else cache.length
+        q = self._queries(x, start)
+        k, v = self._keys_values(x, context, start)
         if cache is not None:
             if needs_grad(k, v):
                 raise ValueError(
@@ -107,24 +127,36 @@ class MultiHeadAttention(Module):
             k, v = map(Tensor, cache.append(k.data, v.data))
         dropout = self.dropout if self.training else 0.0
         rng = require_rng(rng) if dropout else None
-        y = F.attention(q, k, v, mask, bias, self.causal, dropout=dropout, rng=rng)
+        causal = self.causal and x.shape[1] > 1  # a single query is the last: it sees every key
+        y = F.attention(q, k, v, mask, bias, causal, self.scale, dropout, rng)
         return self.out(join_heads(y))
 
-    def _queries_and_keys(self, x: Tensor, context: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """Shapes: (B, T, C), (B, S, C) -> (B, H, T, D), (B, H, S, D)"""
-        q = split_heads(self.q(x), self.n_heads)
+    def keys_values(self, context: Tensor, start: int = 0) -> KeyValues:
+        """The keys and values of a context whose first position is `start`.
+
+        Shapes: (B, S, C) -> (B, H, S, D), (B, H, S, D)
+        """
         k = split_heads(self.k(context), self.n_kv_heads)
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
-        if self.rotary is not None:
-            q, k = self.rotary(q, start), self.rotary(k, start)
-        return q, k
+        k = k if self.k_norm is None else self.k_norm(k)
+        k = k if self.rotary is None else self.rotary(k, start)
+        return KeyValues(k, split_heads(self.v(context), self.n_kv_heads))
+
+    def _keys_values(self, x: Tensor, context: Tensor | KeyValues | None, start: int) -> KeyValues:
+        if isinstance(context, KeyValues):
+            return context
+        return self.keys_values(x if context is None else context, start)
+
+    def _queries(self, x: Tensor, start: int) -> Tensor:
+        """Shapes: (B, T, C) -> (B, H, T, D)"""
+        q = split_heads(self.q(x), self.n_heads)
+        q = q if self.q_norm is None else self.q_norm(q)
+        return q if self.rotary is None else self.rotary(q, start)
 
     @no_grad()
     def weights(
         self,
         x: Tensor,
-        context: Tensor | None = None,
+        context: Tensor | KeyValues | None = None,
         mask: Array | None = None,
         bias: Tensor | None = None,
     ) -> Array:
@@ -132,5 +164,5 @@ class MultiHeadAttention(Module):
 
         Shapes: (B, T, C), (B, S, C) -> (B, H, T, S)
         """
-        q, k = self._queries_and_keys(x, x if context is None else context, 0)
-        return attention_weights(q, k, mask, bias, self.causal)
+        q, k = self._queries(x, 0), self._keys_values(x, context, 0).keys
+        return attention_weights(q, k, mask, bias, self.causal, self.scale)

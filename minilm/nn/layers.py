@@ -1,6 +1,8 @@
 """The layers that hold the weights of the functions in `functional.py`."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -111,10 +113,13 @@ def require_rng(rng: np.random.Generator | None) -> np.random.Generator:
     return rng
 
 
-class FeedForward(Module):
-    """y = GELU(x W₁ᵀ + b₁) W₂ᵀ + b₂.
+gelu_tanh = partial(F.gelu, approximate="tanh")
 
-    `approximate` is GELU's: "tanh" for GPT-2's form of it, "none" for BERT's.
+
+class FeedForward(Module):
+    """y = f(x W₁ᵀ + b₁) W₂ᵀ + b₂.
+
+    `activation` f is GPT-2's form of GELU unless given: F.gelu for BERT's, F.relu for the paper's.
 
     Shapes: (B, T, d_model) -> (B, T, d_model)
     Source: Vaswani et al. 2017, eq. 2. Differs: GELU for ReLU, as in Radford et al. 2018.
@@ -128,14 +133,14 @@ class FeedForward(Module):
         rng: np.random.Generator,
         std: float | None = None,
         out_std: float | None = None,
-        approximate: str = "tanh",
+        activation: Callable[[Tensor], Tensor] = gelu_tanh,
     ) -> None:
-        self.approximate = approximate
+        self.activation = activation
         self.up = Linear(d_model, d_ff, rng=rng, std=std)
         self.down = Linear(d_ff, d_model, rng=rng, std=out_std)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x), self.approximate))
+        return self.down(self.activation(self.up(x)))
 
 
 class SwiGLU(Module):

@@ -10,7 +10,7 @@ from nn.gradients import check_gradients
 
 from minilm import functional as F
 from minilm.attention import attention_weights
-from minilm.nn import KeyValueCache, MultiHeadAttention, Rotary
+from minilm.nn import KeyValueCache, KeyValues, MultiHeadAttention, Rotary
 from minilm.tensor import Tensor, join_heads, no_grad, split_heads
 
 B, T, S, C, H = 2, 5, 7, 12, 6
@@ -252,6 +252,51 @@ def test_dropout_keeps_the_mean_of_what_is_attended_to():
     mean = layer(many, rng=np.random.default_rng(0)).data.mean(0)
     # Outputs deviate by about 1 with dropout, their mean over 4000 by about 0.016.
     np.testing.assert_allclose(mean, layer.eval()(Tensor(x)).data[0], rtol=0, atol=0.1)
+
+
+# --- Width, scale, and keys worked out before ---------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [None, 1.0, 0.3])
+def test_heads_may_have_any_width_and_scores_any_scale(scale):
+    wide = make(head_width=5, scale=scale)
+    assert wide.q.weight.shape == (H * 5, C) and wide.out.weight.shape == (C, H * 5)
+    x = random(B, T, C)
+    q, k, v = (split_heads(linear(Tensor(x)), H).data for linear in (wide.q, wide.k, wide.v))
+    scores = np.exp(q @ k.swapaxes(-1, -2) * (1 / math.sqrt(5) if scale is None else scale))
+    weights = scores / scores.sum(-1, keepdims=True)
+    assert_close(wide.weights(Tensor(x)), weights)
+    assert_close(wide(Tensor(x)).data, wide.out(join_heads(Tensor(weights @ v))).data)
+
+
+def test_a_head_width_needs_no_d_model_that_the_heads_divide():
+    layer = MultiHeadAttention(10, 4, head_width=3, rng=np.random.default_rng(0))
+    assert layer(Tensor(random(B, T, 10))).shape == (B, T, 10)
+
+
+@every_variant
+def test_the_keys_and_values_of_a_context_stand_for_it(settings):
+    layer, x, context = make(**settings), Tensor(random(B, T, C)), Tensor(random(B, S, C, seed=1))
+    known = layer.keys_values(context)
+    assert isinstance(known, KeyValues)
+    mask = random(B, 1, T, S, seed=2) > -1
+    assert np.array_equal(layer(x, known, mask).data, layer(x, context, mask).data)
+    assert np.array_equal(layer.weights(x, known, mask), layer.weights(x, context, mask))
+
+
+@pytest.mark.parametrize("length", [1, T])
+def test_rows_that_follow_one_another_may_share_a_context(length):
+    layer, x, context = make(), Tensor(random(3 * B, length, C)), random(B, S, C, seed=1)
+    mask = random(B, 1, 1, S, seed=2) > -1
+    each = layer(x, Tensor(np.repeat(context, 3, axis=0)), np.repeat(mask, 3, axis=0))
+    assert_close(layer(x, layer.keys_values(Tensor(context)), mask).data, each.data)
+
+
+@pytest.mark.parametrize("settings", [{"causal": True}, {"rotary": Rotary(D, 30)}])
+def test_rows_whose_queries_have_an_order_may_not_share_a_context(settings):
+    layer, x = make(**settings), Tensor(random(2 * B, T, C))
+    with pytest.raises(ValueError, match=r"attention: expected q \(B, H, T, D\) and k, v"):
+        layer(x, layer.keys_values(Tensor(random(B, S, C))))
 
 
 # --- The cache --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from nn.gradients import check_gradients
 
+from minilm import functional
 from minilm.nn import (
     Dropout,
     Embedding,
@@ -136,6 +137,17 @@ def test_feed_forward_is_two_linear_maps_around_gpt2s_gelu():
     gelu = [0.5 * z * (1 + math.tanh(root * (z + 0.044715 * z**3))) for z in hidden]
     expected = down.weight.data @ gelu + down.bias.data
     np.testing.assert_allclose(layer(Tensor(x[None])).data[0], expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("activation", [functional.relu, functional.gelu])
+def test_the_feed_forward_is_around_the_activation_asked_for(activation):
+    layer = randomized(FeedForward(C, F, rng=rng(), activation=activation))
+    x = Tensor(rng().normal(size=(2, C)))
+    expected = layer.down(activation(layer.up(x))).data
+    assert np.array_equal(layer(x).data, expected)
+    default = FeedForward(C, F, rng=rng()).astype(np.float64)
+    default.load_state_dict(layer.state_dict())
+    assert not np.array_equal(default(x).data, expected)
 
 
 def test_swiglu_is_a_feed_forward_whose_hidden_units_are_gated_by_silu():

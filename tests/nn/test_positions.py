@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from nn.gradients import check_gradients
 
-from minilm.nn import Rotary, sinusoidal_positions
+from minilm.nn import (
+    RelativePositionBias,
+    Rotary,
+    relative_position_bucket,
+    sinusoidal_positions,
+)
 from minilm.tensor import Tensor
 
 B, H, T, D = 2, 3, 6, 8
@@ -109,3 +114,79 @@ def test_the_gradient_of_rotary_agrees_with_differences(start):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rotary_keeps_the_dtype(dtype):
     assert Rotary(D, T)(Tensor(random(B, H, T, D).astype(dtype))).dtype == dtype
+
+
+# --- Relative positions -----------------------------------------------------------------------
+
+# At which distance each of T5's buckets begins (32 buckets, distances up to 128).
+ONE_SIDE = [*range(16), 16, 19, 21, 24, 27, 31, 35, 40, 46, 52, 59, 67, 77, 87, 99, 113]
+BOTH_SIDES = [*range(8), 8, 12, 16, 23, 32, 46, 64, 91]
+
+
+@pytest.mark.parametrize(
+    ("bidirectional", "starts"), [(False, ONE_SIDE), (True, BOTH_SIDES)], ids=["one", "both"]
+)
+def test_the_buckets_are_those_of_the_published_table(bidirectional, starts):
+    for distance in range(400):
+        expected = max(i for i, start in enumerate(starts) if start <= distance)
+        before, after = relative_position_bucket(np.array([-distance, distance]), bidirectional)
+        assert before == expected
+        assert after == (0 if not bidirectional else expected + 16 * (distance > 0))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(("n_buckets", "max_distance"), [(4, 3), (8, 20), (32, 128)])
+def test_buckets_grow_with_the_distance_and_end_with_max_distance(
+    bidirectional, n_buckets, max_distance
+):
+    places = -np.arange(3 * max_distance)
+    buckets = relative_position_bucket(places, bidirectional, n_buckets, max_distance)
+    last = n_buckets // 2 - 1 if bidirectional else n_buckets - 1
+    assert set(np.diff(buckets)) <= {0, 1}
+    assert buckets[0] == 0 and (buckets[max_distance:] == last).all()
+    everywhere = np.concatenate([places, -places])
+    found = relative_position_bucket(everywhere, bidirectional, n_buckets, max_distance)
+    assert set(found) <= set(range(n_buckets))
+
+
+@pytest.mark.parametrize(
+    ("bidirectional", "n_buckets", "max_distance"), [(True, 3, 9), (False, 1, 9), (False, 32, 16)]
+)
+def test_buckets_that_cannot_be_are_an_error(bidirectional, n_buckets, max_distance):
+    with pytest.raises(ValueError, match=f"got n_buckets {n_buckets}, max_distance {max_distance}"):
+        relative_position_bucket(np.arange(3), bidirectional, n_buckets, max_distance)
+
+
+def relative_bias(bidirectional=True):
+    rng = np.random.default_rng(0)
+    return RelativePositionBias(H, 8, 5, rng=rng, bidirectional=bidirectional).astype(np.float64)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(("length", "key_length"), [(9, 9), (1, 1), (1, 30), (3, 8)])
+def test_the_bias_of_a_pair_is_the_weight_of_its_bucket(bidirectional, length, key_length):
+    layer = relative_bias(bidirectional)
+    bias = layer(length, key_length).data
+    assert bias.shape == (H, length, key_length)
+    for h, t, s in np.ndindex(bias.shape):
+        distance = np.array(s - (key_length - length + t))
+        bucket = relative_position_bucket(distance, bidirectional, 8, 5)
+        assert bias[h, t, s] == layer.weight.data[bucket, h]
+
+
+def test_the_bias_of_the_last_queries_is_the_last_rows_of_the_whole():
+    layer = relative_bias(False)
+    for length in range(1, 10):
+        assert np.array_equal(layer(length, 12).data, layer(12, 12).data[:, -length:])
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_gradient_of_the_relative_bias_agrees_with_differences(bidirectional):
+    layer = relative_bias(bidirectional)
+    check_gradients(lambda: layer(4, 9), module=layer)
+
+
+def test_the_relative_bias_begins_with_the_deviation_asked_for():
+    layer = RelativePositionBias(50, 64, 128, rng=np.random.default_rng(0), std=0.3)
+    assert layer.weight.shape == (64, 50) and layer.weight.dtype == np.float32
+    assert layer.weight.data.std() == pytest.approx(0.3, rel=0.05)
