@@ -33,7 +33,7 @@ PUBLIC = {
 ROOMS = (
     *("kernels", "tensor", "reference", "functional", "nn", "models", "tokenizers", "objectives"),
     *("optim", "data", "metrics", "metrics_text", "metrics_generation", "tasks", "checkpoint"),
-    *("training", "finetuning", "generation"),
+    *("training", "finetuning", "logits", "beam", "generation"),
 )
 
 __all__ = [*ROOMS, *(name for names in PUBLIC.values() for name in names)]

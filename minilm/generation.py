@@ -3,16 +3,21 @@
 Context. A model sees at most max_len tokens. When the text outgrows that, the window's beginning
 moves on in jumps of half a window: cached decoding then reads half a window anew once in max_len/2
 tokens, rather than a whole one at every token. With or without the cache the model sees the same
-context at every step, so both give the same text.
+context at every step, so both give the same text. An encoder-decoder reads its source once; the
+text that grows is its target.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from minilm.beam import GenerationOutput, beam_search, log_softmax
+from minilm.logits import GenerationConfig, Rules
+from minilm.models.seq2seq import EncodedSource, Seq2SeqLM
 from minilm.nn import evaluation_mode
-from minilm.tensor import Array, no_grad
+from minilm.tensor import Array, Tensor, no_grad
 
 
 def generate(
@@ -20,27 +25,35 @@ def generate(
     input_ids: Array,
     max_new_tokens: int = 50,
     *,
-    num_return_sequences: int = 1,
-    eos_token_id: int | Sequence[int] | None = None,
+    attention_mask: Array | None = None,
+    rng: np.random.Generator | None = None,
+    use_cache: bool = True,
+    return_dict: bool = False,
     **how: Any,
-) -> Array:
+) -> Any:
     """The prompts and what the model adds: (B · num_return_sequences, T + new) token ids.
 
     Each prompt's sequences stand together. After a stop token (`eos_token_id`, one or several) a
-    sequence is filled up with the first stop token; when all have stopped, generation ends. `how`
-    is as in `stream`.
+    sequence is filled up with `pad_token_id`, or else the first stop token; when all have stopped,
+    generation ends. An encoder-decoder's sequences are what its decoder reads and writes: the
+    start token, then what it adds; stop and padding tokens are those of its configuration unless
+    given. `how` are fields of `GenerationConfig`; with `num_beams` > 1 it is `beam.beam_search`
+    that generates. With `return_dict` the result is a `GenerationOutput`, with scores.
 
     Shapes: (B, T)i -> (B, T)i
-    Raises: ValueError — as in `stream`, or several sequences of greedy search, all equal.
+    Raises: ValueError — as in `stream`.
     """
-    if num_return_sequences > 1 and not how.get("do_sample"):
-        raise ValueError(
-            f"generate: expected do_sample=True for num_return_sequences={num_return_sequences}, "
-            "got do_sample=False; greedy search would give the same sequence each time"
-        )
-    prompts = np.repeat(np.atleast_2d(np.asarray(input_ids)), num_return_sequences, axis=0)
-    steps = stream(model, prompts, max_new_tokens, eos_token_id=eos_token_id, **how)
-    return np.concatenate([prompts, *(tokens[:, None] for tokens in steps)], axis=1)
+    run = _begin(model, input_ids, max_new_tokens, attention_mask, rng, use_cache, how)
+    if run.config.num_beams > 1:
+        output = beam_search(run.context, run.tokens, run.process, run.config, rng)
+        return output if return_dict else output.sequences
+    steps = list(_steps(run, return_dict))
+    new = np.array([chosen for chosen, _ in steps], int).reshape(-1, len(run.tokens)).T
+    sequences = np.concatenate([run.tokens, new], axis=1)
+    if not return_dict:
+        return sequences
+    scores = np.array([score for _, score in steps]).reshape(new.T.shape).T
+    return GenerationOutput(sequences, scores, scores.sum(1))
 
 
 def stream(
@@ -48,60 +61,113 @@ def stream(
     input_ids: Array,
     max_new_tokens: int = 50,
     *,
-    do_sample: bool = False,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    repetition_penalty: float = 1.0,
-    eos_token_id: int | Sequence[int] | None = None,
+    attention_mask: Array | None = None,
     rng: np.random.Generator | None = None,
     use_cache: bool = True,
+    **how: Any,
 ) -> Iterator[Array]:
-    """Yield the next token of every row, (B), step by step.
+    """Yield the next token of every row, (B · num_return_sequences), step by step.
 
-    The logits go through `repetition_penalty`; then the largest is taken, or, with `do_sample`,
-    they go through `temperature`, `top_k` and `top_p`, in this order, and `rng` draws a token.
+    The logits go through `repetition_penalty` and the rules of `logits.Rules`; then the largest is
+    taken, or, with `do_sample`, they go through `temperature`, `top_k` and `top_p`, in this order,
+    and `rng` draws a token. `how` are fields of `GenerationConfig`. `attention_mask` (B, S) says
+    which of an encoder-decoder's source are tokens; a causal model reads prompts of one length.
 
-    Raises: ValueError — an empty prompt, an argument out of its range, sampling without an rng.
+    Raises: ValueError — an empty prompt, an argument out of its range, two that contradict each
+        other, sampling without an rng, padding in the prompts of a causal model.
     """
-    tokens = np.atleast_2d(np.asarray(input_ids)).astype(np.int64)
-    _check(tokens, max_new_tokens, do_sample, temperature, top_k, top_p, repetition_penalty, rng)
-    stops = np.atleast_1d([] if eos_token_id is None else eos_token_id).astype(np.int64)
-    return _steps(
-        *(model, tokens, max_new_tokens, stops, use_cache),
-        lambda logits, seen: next_token(
-            logits, seen, do_sample, temperature, top_k, top_p, repetition_penalty, rng
-        ),
-    )
+    run = _begin(model, input_ids, max_new_tokens, attention_mask, rng, use_cache, how)
+    if run.config.num_beams > 1:
+        raise ValueError(
+            f"generate: expected num_beams=1 to stream, got {run.config.num_beams}; a beam search "
+            "knows its first token when it ends: call generate"
+        )
+    return (chosen for chosen, _ in _steps(run, False))
 
 
-def _steps(
-    model: Any, tokens: Array, max_new_tokens: int, stops: Array, use_cache: bool, choose: Any
-) -> Iterator[Array]:
+class _Run(NamedTuple):
+    """All that decoding needs, checked."""
+
+    config: GenerationConfig
+    context: "_Text | _Target"
+    tokens: Array  # (N, T) what the sequences begin with
+    process: Any  # logits (N, V), tokens (N, T) -> (N, V)
+    rng: np.random.Generator | None
+
+
+def _begin(
+    model: Any,
+    input_ids: Array,
+    max_new_tokens: int,
+    attention_mask: Array | None,
+    rng: np.random.Generator | None,
+    use_cache: bool,
+    how: dict[str, Any],
+) -> _Run:
+    ids = np.atleast_2d(np.asarray(input_ids)).astype(np.int64)
+    if ids.ndim != 2 or not ids.shape[1]:
+        raise ValueError(f"generate: expected input_ids (B, T) with T >= 1, got {ids.shape}")
+    two_texts = isinstance(model, Seq2SeqLM)
+    if two_texts:
+        c = model.config
+        how = {"eos_token_id": c.eos_token_id, "pad_token_id": c.pad_token_id, **how}
+    config = GenerationConfig(max_new_tokens, **how)
+    config.check_vocabulary(model.config.vocab_size)
+    if config.do_sample and rng is None:
+        raise ValueError("generate: expected rng=np.random.default_rng(seed) to sample, got None")
+    copies = config.num_return_sequences if config.num_beams == 1 else 1
+    context: _Text | _Target
+    if two_texts:
+        context = _Target(model, ids, attention_mask, use_cache, max_new_tokens)
+        tokens = np.full((len(ids) * copies, 1), model.config.decoder_start_token_id)
+    else:
+        if attention_mask is not None and not np.all(attention_mask):
+            raise ValueError(
+                "generate: expected an attention_mask of ones for a causal model, got padding; "
+                "decode prompts of one length at a time"
+            )
+        context, tokens = _Text(model, use_cache), np.repeat(ids, copies, axis=0)
+    rules = Rules(config, tokens.shape[1])
+    filters = (config.temperature, config.top_k, config.top_p, config.repetition_penalty)
+
+    def process(logits: Array, seen: Array) -> Array:
+        return _process(rules(logits, seen), seen, config.do_sample, *filters)
+
+    return _Run(config, context, tokens, process, rng)
+
+
+def _steps(run: _Run, with_scores: bool) -> Iterator[tuple[Array, Array | None]]:
+    """The next token of every row and, if asked for, its log-probability."""
+    tokens, config, stops = run.tokens, run.config, run.config.stops
     finished = np.zeros(len(tokens), bool)
-    context = _Context(model, use_cache)
-    for _ in range(max_new_tokens):
-        chosen = choose(context.next_logits(tokens), tokens)
+    scores = None
+    for _ in range(config.max_new_tokens):
+        logits = run.process(run.context.next_logits(tokens), tokens)
+        chosen = _choose(logits, config.do_sample, run.rng)
+        if with_scores:
+            scores = np.take_along_axis(log_softmax(logits), chosen[:, None], 1)[:, 0]
+            scores = np.where(finished, 0, scores)
         if stops.size:
-            chosen = np.where(finished, stops[0], chosen)
+            chosen = np.where(finished, config.fill, chosen)
             finished |= np.isin(chosen, stops)
         tokens = np.concatenate([tokens, chosen[:, None]], axis=1)
-        yield chosen
+        yield chosen, scores
         if finished.all():
             return
 
 
-class _Context:
-    """Next-token logits for a growing text, from a cache as far as it reaches."""
+class _Text:
+    """A causal model's next-token logits for growing texts, from a cache as far as it reaches."""
 
     def __init__(self, model: Any, use_cache: bool) -> None:
         self.model, self.use_cache = model, use_cache
+        self.evaluating = _Evaluating(model)
         self.caches: Any = None
         self.start = self.stop = 0  # the caches hold tokens[start:stop]
 
     def next_logits(self, tokens: Array) -> Array:
         start = context_start(tokens.shape[1], self.model.config.max_len)
-        with evaluation_mode(self.model), no_grad():
+        with self.evaluating(), no_grad():
             if not self.use_cache:
                 return self._last(tokens[:, start:], None)
             if self.caches is None or start != self.start:
@@ -110,8 +176,82 @@ class _Context:
             new, self.stop = tokens[:, self.stop :], tokens.shape[1]
             return self._last(new, self.caches)
 
+    def reorder(self, rows: Array, same: int) -> None:
+        for cache in self.caches or ():
+            cache.reorder(rows, max(0, same - self.start))
+
     def _last(self, input_ids: Array, caches: Any) -> Array:
         return self.model(input_ids, caches=caches, logits_to_keep=1).logits.data[:, -1]
+
+
+class _Target:
+    """An encoder-decoder's next-token logits for growing targets.
+
+    Rows i n ... (i+1) n - 1 of the targets belong to source i. The source's keys and values are
+    kept once for all of them, and never move.
+    """
+
+    def __init__(
+        self,
+        model: Seq2SeqLM,
+        input_ids: Array,
+        attention_mask: Array | None,
+        use_cache: bool,
+        max_new_tokens: int,
+    ) -> None:
+        if max_new_tokens > model.config.max_len:
+            raise ValueError(
+                f"generate: expected max_new_tokens <= the model's max_len = "
+                f"{model.config.max_len}, got {max_new_tokens}; ask for fewer"
+            )
+        self.model, self.use_cache, self.room = model, use_cache, max_new_tokens
+        self.evaluating = _Evaluating(model)
+        mask = None if attention_mask is None else np.atleast_2d(attention_mask)
+        self.input = input_ids, mask
+        self.source: EncodedSource | None = None
+        self.caches: Any = None
+
+    def next_logits(self, tokens: Array) -> Array:
+        with self.evaluating(), no_grad():
+            if self.source is None:
+                self.source = self.model.encode(*self.input)
+                if self.use_cache:
+                    self.caches = self.model.new_caches(len(tokens), self.source, self.room)
+            source = None
+            if self.caches is None:
+                source = _repeated(self.source, len(tokens) // len(self.input[0]))
+            else:
+                tokens = tokens[:, self.caches.length :]
+            output = self.model(
+                decoder_input_ids=tokens,
+                encoder_outputs=source,
+                caches=self.caches,
+                logits_to_keep=1,
+            )
+        return output.logits.data[:, -1]
+
+    def reorder(self, rows: Array, same: int) -> None:
+        for cache in self.caches.layers if self.caches is not None else ():
+            cache.reorder(rows, same)
+
+
+def _repeated(source: EncodedSource, times: int) -> EncodedSource:
+    """Each row as many times, one after the other."""
+    hidden, mask = source.last_hidden_state.data, source.attention_mask
+    rows = np.repeat(np.arange(len(hidden)), times)
+    return EncodedSource(Tensor(hidden[rows]), None if mask is None else mask[rows])
+
+
+class _Evaluating:
+    """`evaluation_mode`, which walks the whole model, where some of it is in training."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.modules = [module for _, module in model.named_modules()]
+
+    def __call__(self) -> AbstractContextManager[None]:
+        training = any(module.training for module in self.modules)
+        return evaluation_mode(self.model) if training else nullcontext()
 
 
 def context_start(length: int, max_len: int) -> int:
@@ -138,16 +278,35 @@ def next_token(
 
     Shapes: (B, V), (B, T)i -> (B)i
     """
+    logits = _process(logits, seen, do_sample, temperature, top_k, top_p, repetition_penalty)
+    return _choose(logits, do_sample, rng)
+
+
+def _process(
+    logits: Array,
+    seen: Array,
+    do_sample: bool,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    repetition_penalty: float,
+) -> Array:
     if repetition_penalty != 1:
         logits = penalize_repetition(logits, seen, repetition_penalty)
     if not do_sample:
-        return logits.argmax(-1)
-    assert rng is not None
+        return logits
     logits = logits.astype(np.float64) / temperature
     if top_k is not None:
         logits = keep_top_k(logits, top_k)
     if top_p is not None:
         logits = keep_top_p(logits, top_p)
+    return logits
+
+
+def _choose(logits: Array, do_sample: bool, rng: np.random.Generator | None) -> Array:
+    if not do_sample:
+        return logits.argmax(-1)
+    assert rng is not None
     weights = np.exp(logits - logits.max(-1, keepdims=True))
     cumulative = weights.cumsum(-1)  # draw by inverting the distribution function
     total = cumulative[:, -1:]
@@ -204,27 +363,3 @@ def keep_top_p(logits: Array, p: float) -> Array:
     kept = np.empty_like(logits)
     np.put_along_axis(kept, order, ranked, -1)
     return kept
-
-
-def _check(
-    tokens: Array,
-    max_new_tokens: int,
-    do_sample: bool,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    repetition_penalty: float,
-    rng: np.random.Generator | None,
-) -> None:
-    demands = [
-        (tokens.ndim == 2 and tokens.shape[1] > 0, "input_ids (B, T) with T >= 1", tokens.shape),
-        (max_new_tokens >= 0, "max_new_tokens >= 0", max_new_tokens),
-        (temperature > 0, "temperature > 0 (do_sample=False is the limit 0)", temperature),
-        (top_k is None or top_k >= 1, "top_k >= 1, or None to keep all", top_k),
-        (top_p is None or 0 < top_p <= 1, "0 < top_p <= 1, or None to keep all", top_p),
-        (repetition_penalty > 0, "repetition_penalty > 0 (1 changes nothing)", repetition_penalty),
-        (not do_sample or rng is not None, "rng=np.random.default_rng(seed) to sample", rng),
-    ]
-    for holds, expected, got in demands:
-        if not holds:
-            raise ValueError(f"generate: expected {expected}, got {got}")

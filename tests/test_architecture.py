@@ -26,6 +26,8 @@ ROOMS = [
         "checkpoint",
         "training",
         "finetuning",
+        "logits",
+        "beam",
         "generation",
         "pretrained",
     ),

@@ -41,6 +41,23 @@ class KeyValueCache:
         self.length = stop
         return self.keys[:, :, :stop], self.values[:, :, :stop]
 
+    def reorder(self, rows: Array, start: int = 0) -> None:
+        """Row i becomes what row rows[i] was; there may be more rows, or fewer, than before.
+
+        Where the number stays, only what moves is copied, and of that the positions from `start`
+        on: those before are said to be equal.
+        """
+        old, moved = (self.keys, self.values), np.arange(len(rows))
+        if len(rows) == len(self.keys):
+            moved = np.flatnonzero(rows != moved)
+        else:
+            start = 0
+            self.keys = np.empty((len(rows), *self.keys.shape[1:]), self.keys.dtype)
+            self.values = np.empty_like(self.keys)
+        kept = slice(start, self.length)
+        for array, source in zip((self.keys, self.values), old, strict=True):
+            array[moved, :, kept] = source[rows[moved], :, kept]
+
 
 class KeyValues(NamedTuple):
     """A context's keys and values (B, H, S, D), worked out once for all who will attend to it."""

@@ -1,5 +1,6 @@
 """GPT and Llama agree with transformers' models of the same weights."""
 
+import inspect
 import warnings
 
 import numpy as np
@@ -224,12 +225,13 @@ def test_logits_of_a_padded_batch_equal_those_of_transformers(make, changes, dty
 @every_model
 def test_cached_decoding_equals_that_of_transformers(make, changes, dtype):
     ours, theirs, _ = make(dtype, **changes)
-    caches, past = ours.new_caches(B), None
+    caches, cache = ours.new_caches(B), transformers.DynamicCache()
+    named = "cache" in inspect.signature(theirs.forward).parameters
+    keyword = "cache" if named else "past_key_values"  # as earlier versions call it
     for start, stop in ((0, 5), (5, 6), (6, 7), (7, 10), (10, 11)):
         with no_grad(), torch.no_grad():
             left = ours(IDS[:, start:stop], caches=caches).logits.data
-            right = theirs(tensor(IDS[:, start:stop]), past_key_values=past, use_cache=True)
-        past = right.past_key_values
+            right = theirs(tensor(IDS[:, start:stop]), use_cache=True, **{keyword: cache})
         assert_close(left, right.logits, dtype)
 
 
