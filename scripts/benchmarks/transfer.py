@@ -40,12 +40,13 @@ def main() -> None:
     parser.add_argument("pretrained", metavar="RUN_DIR")
     parser.add_argument("--examples", type=int, nargs="+", default=[10, 50], help="0 means all")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("flags", nargs="*", help="after --, for finetune.py")
-    args = parser.parse_args()
+    words = [*sys.argv[1:], "--"]
+    args = parser.parse_args(words[: words.index("--")])
+    passed_on = words[words.index("--") + 1 : -1]
     runs = [(n, seed) for n in args.examples for seed in range(args.seeds)]
     found: dict[tuple[str, int], list[float]] = defaultdict(list)
     for n, seed in tqdm(runs, unit="seed"):
-        flags = ["--pretrained", args.pretrained, "--seed", str(seed), *args.flags]
+        flags = ["--pretrained", args.pretrained, "--seed", str(seed), *passed_on]
         flags += ["--examples-per-class", str(n)] if n else []
         scratch, pretrained = scores([*flags, "--scratch"]), scores(flags)
         scratch["bert from scratch"] = scratch.pop("bert")
