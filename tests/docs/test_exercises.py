@@ -21,6 +21,7 @@ import pytest
 
 from minilm import GPT, GPTConfig
 from minilm import functional as F
+from minilm.metrics import precision_recall_f1
 from minilm.optim import Optimizer
 from minilm.tensor import Tensor, from_op
 from minilm.tokenizers.bpe import naive_encode_chunk
@@ -193,6 +194,42 @@ def check_masked_loss_by_hand(masked_loss_by_hand: Any) -> None:
     assert loss == 0 and dlogits.shape == logits.shape and not dlogits.any(), "no label at all"
 
 
+def check_spread_labels(spread_labels: Any) -> None:
+    cases = [  # (labels, pieces of each word, what they become)
+        ([3, 0, 7], [1, 1, 1], [3, 0, 7]),
+        ([3, 0, 7], [2, 1, 3], [3, -100, 0, 7, -100, -100]),
+        ([3, 0, -100, 7], [2, 2, 2, 1], [3, -100, 0, -100, -100, -100, 7]),
+        ([3, 5, 7], [2, 0, 1], [3, -100, 7]),
+        ([5, 7, 4], [0, 2, 0], [7, -100]),
+        ([5], [0], []),
+    ]
+    for labels, n_pieces, expected in cases:
+        given = np.array(labels), np.array(n_pieces)
+        spread = np.asarray(spread_labels(*given))
+        right = spread.tolist() == expected
+        assert right, f"{labels} on {n_pieces} pieces: expected {expected}, got {spread.tolist()}"
+        kept = given[0].tolist() == labels and given[1].tolist() == n_pieces
+        assert kept, "expected the arguments to be left as they were"
+        assert spread.dtype.kind == "i", f"expected whole numbers, got {spread.dtype}"
+
+
+def check_macro_f1(macro_f1: Any) -> None:
+    rng = np.random.default_rng(0)
+    draws = rng.integers(0, 3, 60), rng.choice(4, 60, p=[0.7, 0.1, 0.1, 0.1])
+    cases = [  # (labels, predictions, number of classes, macro F1 by hand where it is short)
+        (np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]), 2, (2 / 3 + 4 / 5) / 2),
+        (np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]), 4, (2 / 3 + 4 / 5) / 4),
+        (np.array([0, 0, -100, 2]), np.array([0, 1, 0, 2]), 3, (2 / 3 + 0 + 1) / 3),
+        (np.array([2, 2]), np.array([0, 0]), 3, 0.0),
+        (*draws, 4, precision_recall_f1(*draws, n_classes=4).f1),
+    ]
+    for labels, predictions, n_classes, expected in cases:
+        found = macro_f1(labels.copy(), predictions.copy(), n_classes)
+        shown = f"{labels.tolist()} predicted as {predictions.tolist()}, {n_classes} classes"
+        assert np.ndim(found) == 0, f"expected a number, got {found!r}"
+        assert np.isclose(found, expected, rtol=1e-12), f"{shown}: {expected:.4f}, got {found:.4f}"
+
+
 # --- Solutions --------------------------------------------------------------------------------
 
 
@@ -286,6 +323,25 @@ def masked_loss_by_hand(logits: np.ndarray, labels: np.ndarray) -> tuple[float, 
     dlogits = np.zeros_like(logits)
     dlogits[kept] = rows / n
     return -float(np.take_along_axis(log_p, index, -1).sum()) / n, dlogits
+
+
+def spread_labels(labels: np.ndarray, n_pieces: np.ndarray) -> np.ndarray:
+    """A word begins where the pieces of those before it end; one without pieces begins nowhere."""
+    spread = np.full(n_pieces.sum(), -100)
+    begins = np.cumsum(n_pieces) - n_pieces
+    spread[begins[n_pieces > 0]] = labels[n_pieces > 0]
+    return spread
+
+
+def macro_f1(labels: np.ndarray, predictions: np.ndarray, n_classes: int) -> float:
+    """2 TP / (labels + predictions) of each class; where the divisor is 0, so is TP."""
+    counted = labels != -100
+    labels, predictions = labels[counted], predictions[counted]
+    right, predicted, labelled = (
+        np.bincount(classes, minlength=n_classes)
+        for classes in (labels[labels == predictions], predictions, labels)
+    )
+    return float(np.mean(2 * right / np.maximum(1, predicted + labelled)))
 
 
 # --- Answers that must not pass ---------------------------------------------------------------
@@ -446,6 +502,68 @@ def divides_by_no_label(logits, labels):
     return loss / np.any(labels != -100), dlogits
 
 
+def labels_every_piece(labels, n_pieces):
+    return np.repeat(labels, n_pieces)
+
+
+def labels_the_last_piece(labels, n_pieces):
+    return spread_labels(labels[::-1], n_pieces[::-1])[::-1]
+
+
+def labels_the_piece_behind_the_word(labels, n_pieces):
+    spread, ends = np.full(n_pieces.sum() + 1, -100), np.cumsum(n_pieces)
+    spread[ends[n_pieces > 0]] = labels[n_pieces > 0]
+    return spread[:-1]
+
+
+def forgets_words_without_pieces(labels, n_pieces):
+    spread = np.full(n_pieces.sum(), -100)
+    spread[np.cumsum(n_pieces) - n_pieces] = labels
+    return spread
+
+
+def gives_a_piece_to_words_without(labels, n_pieces):
+    return spread_labels(labels, np.maximum(1, n_pieces))
+
+
+def class_zero_is_no_label(labels, n_pieces):
+    return spread_labels(np.where(labels == 0, -100, labels), n_pieces)
+
+
+def f1_of_the_means(labels, predictions, n_classes):
+    precision, recall, *_ = precision_recall_f1(labels, predictions, n_classes=n_classes)
+    return 2 * precision * recall / max(1e-9, precision + recall)
+
+
+def takes_micro_for_macro(labels, predictions, n_classes):
+    return precision_recall_f1(labels, predictions, "micro").f1
+
+
+def weighs_classes_by_their_labels(labels, predictions, n_classes):
+    return precision_recall_f1(labels, predictions, "weighted").f1
+
+
+def leaves_absent_classes_out(labels, predictions, n_classes):
+    return precision_recall_f1(labels, predictions).f1
+
+
+def calls_nothing_over_nothing_right(labels, predictions, n_classes):
+    return precision_recall_f1(labels, predictions, "macro", n_classes, zero_division=1.0).f1
+
+
+def counts_ignored_labels_as_mistakes(labels, predictions, n_classes):
+    labels = np.where(labels == -100, (predictions + 1) % n_classes, labels)
+    return macro_f1(labels, predictions, n_classes)
+
+
+def divides_nothing_by_nothing(labels, predictions, n_classes):
+    right, predicted, labelled = (
+        np.bincount(classes[classes >= 0], minlength=n_classes)
+        for classes in (labels[labels == predictions], predictions[labels >= 0], labels)
+    )
+    return float(np.mean(2 * right / (predicted + labelled)))
+
+
 # --- The exercises ----------------------------------------------------------------------------
 
 
@@ -518,6 +636,33 @@ EXERCISES = {
             shifts_as_in_gpt,
             exponentiates_large_logits,
             divides_by_no_label,
+        ),
+    ),
+    "spread_labels": Exercise(
+        "09-finetuning.md",
+        check_spread_labels,
+        spread_labels,
+        (
+            labels_every_piece,
+            labels_the_last_piece,
+            labels_the_piece_behind_the_word,
+            forgets_words_without_pieces,
+            gives_a_piece_to_words_without,
+            class_zero_is_no_label,
+        ),
+    ),
+    "macro_f1": Exercise(
+        "09-finetuning.md",
+        check_macro_f1,
+        macro_f1,
+        (
+            f1_of_the_means,
+            takes_micro_for_macro,
+            weighs_classes_by_their_labels,
+            leaves_absent_classes_out,
+            calls_nothing_over_nothing_right,
+            counts_ignored_labels_as_mistakes,
+            divides_nothing_by_nothing,
         ),
     ),
 }
