@@ -12,7 +12,8 @@ from minilm import data
 
 Pair = tuple[str, str]
 Parts = dict[str, list[Pair]]  # of training, validation and test
-COUNTS = (15_000, 100, 500)  # of each embedded task
+TRAIN = {"date": 35_000, "number": 30_000, "english": 20_000, "chinese": 10_000}  # harder: more
+VALIDATION, TEST = 100, 500  # of each embedded task
 HELD = 1000  # so many sources of a file, at most, are for validation, and as many for the test
 
 
@@ -24,7 +25,7 @@ def read_parts(tasks: Sequence[str], paths: Sequence[str]) -> dict[str, Parts]:
     parts = {
         task: {
             name: written.pairs(np.random.default_rng(0), count, name, [task])
-            for name, count in zip(PARTS, COUNTS, strict=True)
+            for name, count in zip(PARTS, (TRAIN[task], VALIDATION, TEST), strict=True)
         }
         for task in dict.fromkeys(tasks)
     }

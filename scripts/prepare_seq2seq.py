@@ -26,12 +26,14 @@ from minilm.tokenizers import (
 FAMILIES = ("transformer", "t5")
 PAD, END = "<pad>", "</s>"
 SENTINELS = [f"<extra_id_{i}>" for i in range(100)]  # as many as T5 has
+# Words, but each digit and each Chinese character alone: what is copied is copied one by one.
+PATTERN = r"[\p{Han}\p{N}]| ?(?:(?!\p{Han})\p{L})+| ?[^\s\p{L}\p{N}]+|\s+"
 POOL = 8  # so many batches are drawn at once, to be cut by length
 DEFAULTS: dict[str, Any] = dict(
     vocab_size=4096, max_len=96, d_model=128, n_heads=4, n_layers=2, d_ff=512, dropout=0.0,
-    label_smoothing=0.0, batch_size=64, max_steps=3000, optimizer="muon", learning_rate=2e-3,
+    label_smoothing=0.0, batch_size=128, max_steps=1800, optimizer="muon", learning_rate=2e-3,
     muon_learning_rate=0.02, beta2=0.99, weight_decay=0.05, schedule="linear", hold=0.4,
-    warmup_steps=100, eval_interval=500, save_interval=500,
+    warmup_steps=100, eval_interval=450, save_interval=450,
 )  # fmt: skip
 
 
@@ -81,11 +83,11 @@ def _fields(family: str) -> set[str]:
 def train_tokenizer(
     args: argparse.Namespace, parts: dict[str, Parts], vocab_size: int
 ) -> Tokenizer:
-    """Characters where nothing but embedded tasks is learned, byte pairs elsewhere, unless given.
+    """Byte pairs, unless another kind is asked for.
 
     Pieces are learned from what is for training; a character must be there for all of the texts.
     """
-    kind = args.tokenizer or ("bpe" if args.data or args.pretrain else "char")
+    kind = args.tokenizer or "bpe"
     names = ("train", "validation", "test") if kind == "char" else ("train",)
     pairs = [pair for task in parts.values() for name in names for pair in task[name]]
     raw: Iterable[str] = data.read_texts(args.pretrain) if args.pretrain else ()
@@ -93,7 +95,7 @@ def train_tokenizer(
     if kind == "char":
         return CharTokenizer.train(texts, special)
     if kind == "bpe":
-        return BPETokenizer.train(texts, vocab_size, special_tokens=special)
+        return BPETokenizer.train(texts, vocab_size, PATTERN, special_tokens=special)
     return UnigramTokenizer.train(texts, vocab_size, special, byte_fallback=True, normalizer=None)
 
 

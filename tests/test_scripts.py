@@ -1,22 +1,18 @@
 """Every script runs for a few steps, and its loss falls."""
 
 import importlib
-import importlib.util
 import json
-import os
 import random
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from scripts_tools import ROOT, losses, needs_extra, run, scores
 
 from minilm.checkpoint import load_model
 from minilm.models.bert_heads import BertForSequenceClassification
 from minilm.tokenizers import load_tokenizer
 
-ROOT = Path(__file__).parent.parent
 TINY = [
     "--d-model",
     "16",
@@ -32,25 +28,7 @@ TINY = [
     "10",
 ]
 TEXT = "The cat sat on the mat.\nThe dog sat on the log.\n" * 60
-needs_extra = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("tqdm", "matplotlib")),
-    reason="needs the extra: pip install -e '.[scripts]'",
-)
 pytestmark = needs_extra
-
-
-def run(script, *arguments, check=True):
-    """The script's result, run as a user would run it."""
-    result = subprocess.run(
-        [sys.executable, "-W", "error", str(ROOT / "scripts" / script), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", "/tmp")},
-    )
-    if check:
-        assert result.returncode == 0, result.stderr
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +43,6 @@ def trained(tmp_path_factory, text):
     directory = tmp_path_factory.mktemp("runs") / "run"
     result = run("train_causal.py", "--data", text, "--out", directory, "--max-steps", 30, *TINY)
     return directory, result
-
-
-def losses(directory):
-    lines = (directory / "metrics.jsonl").read_text().splitlines()
-    return [record["val_loss"] for record in map(json.loads, lines) if "val_loss" in record]
 
 
 def test_training_leaves_a_run_behind_and_its_loss_falls(trained):
@@ -249,10 +222,6 @@ def reviews(path: Path) -> Path:
     rows = [f"{sentence}\t{sentence.split()[1]}" for sentence in SENTENCES]
     path.write_text("\n".join(rows), encoding="utf-8")
     return path
-
-
-def scores(directory: Path) -> dict[str, dict[str, float]]:
-    return json.loads((directory / "scores.json").read_text())
 
 
 def test_a_classifier_is_fine_tuned_from_a_table_and_resumed(tmp_path):
