@@ -14,6 +14,7 @@ import numpy as np
 
 from minilm import kernels
 from minilm.attention import LOG2_E, attention
+from minilm.recurrent import lstm
 from minilm.tensor import Array, Tensor, from_op, needs_grad
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "layer_norm",
     "linear",
     "log_softmax",
+    "lstm",
     "relu",
     "rms_norm",
     "rotary",
@@ -128,7 +130,8 @@ def _check_labels(
         )
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(
-            f"cross_entropy: expected reduction 'mean', 'sum' or 'none', got {reduction!r}"
+            f"cross_entropy: expected reduction 'mean', 'sum' or 'none', got {reduction!r}; "
+            "a model's loss is the mean"
         )
     vocab_size = logits.shape[-1]
     kept = labels.reshape(-1) != ignore_index
@@ -209,7 +212,10 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
     Source: Hendrycks & Gimpel 2016, arXiv 1606.08415, section 2.
     """
     if approximate not in ("none", "tanh"):
-        raise ValueError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")
+        raise ValueError(
+            f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}; BERT takes the "
+            "former, GPT-2 the latter"
+        )
     phi_and_slope = _phi_tanh if approximate == "tanh" else _phi_erf
     recorded = needs_grad(x)
     flat = np.ascontiguousarray(x.data).reshape(-1)
@@ -387,7 +393,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             f"got {x.shape}; the layer's in_features must equal x's last axis"
         )
     flat = x.data.reshape(-1, in_features)
-    y = flat @ weight.data.T
+    y = kernels.times_transposed(flat, weight.data)
     if bias is not None:
         y += bias.data
     shape, needs_dx = x.shape, x.requires_grad

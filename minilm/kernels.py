@@ -29,6 +29,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 THREAD_NAME = "minilm-worker"
 BLOCK_BYTES = 512 * 1024  # a few arrays of this size fit in one core's second-level cache together
+FEW_ROWS = 32  # from here on `x @ w.T` is the fastest
+UNCOPIED = 2**16  # elements of a matrix that OpenBLAS multiplies where it is
 
 
 def keep_memory_pages() -> bool:
@@ -139,6 +141,27 @@ def filled(length: int, value: float, dtype: np.dtype[Any]) -> np.ndarray[Any, A
     vector = np.full(length, value, dtype)
     vector.flags.writeable = False
     return vector
+
+
+def times_transposed(x: np.ndarray[Any, Any], w: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """x wᵀ, where x often has few rows: tokens that are decoded together.
+
+    OpenBLAS first copies w into an order of its own, which for few rows takes longer than the
+    product. It copies less for (w xᵀ)ᵀ, and not at all for products as small as four rows by a
+    part of w. On AVX-512, four rows and 8,192 outputs of width 256: 0.39 ms instead of 1.35.
+
+    Shapes: (M, K), (N, K) -> (M, N)
+    """
+    rows = len(x)
+    if rows == 1 or rows > FEW_ROWS:
+        return x @ w.T
+    if rows > 4:
+        return np.ascontiguousarray((w @ x.T).T)
+    y = np.empty((rows, len(w)), np.result_type(x, w))
+    part = max(1, UNCOPIED // max(1, w.shape[1]))
+    for start in range(0, len(w), part):
+        np.matmul(x, w[start : start + part].T, out=y[:, start : start + part])
+    return y
 
 
 def random_mask(shape: tuple[int, ...], p: float, rng: np.random.Generator) -> Any:

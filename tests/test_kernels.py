@@ -135,6 +135,20 @@ def test_a_random_mask_is_false_with_probability_p(p):
     assert abs(both - p * p) <= 4 * math.sqrt(2) * deviation + 2**-15
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rows", [0, 1, 2, 4, 5, kernels.FEW_ROWS, kernels.FEW_ROWS + 1])
+@pytest.mark.parametrize(
+    ("outputs", "width"), [(7, 5), (1000, 300), (3, kernels.UNCOPIED + 1), (0, 4), (4, 0)]
+)
+def test_times_transposed_is_the_product_whatever_the_number_of_rows(rows, outputs, width, dtype):
+    rng = np.random.default_rng(0)
+    x, w = (rng.normal(size=(n, width)).astype(dtype) for n in (rows, outputs))
+    y = kernels.times_transposed(x, w)
+    assert y.dtype == dtype and y.flags.c_contiguous
+    tolerance = {np.float32: 1e-5, np.float64: 1e-13}[dtype] * max(1, np.sqrt(width))
+    np.testing.assert_allclose(y, x @ w.T, rtol=0, atol=tolerance)
+
+
 # What the docstring states, over small, middling and large numbers of both signs.
 POINTS = np.concatenate([np.linspace(-8, 8, 20_001), np.logspace(-30, 5, 1000), [-1e30, 0, 1e30]])
 
