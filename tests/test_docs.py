@@ -14,6 +14,8 @@ import pytest
 
 from minilm import GPTConfig, LlamaConfig, TrainingConfig
 from minilm.models.bert import BertConfig
+from minilm.models.t5 import T5Config
+from minilm.models.transformer import TransformerConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -166,8 +168,8 @@ def test_names_that_do_not_exist_are_noticed():
 
 def test_every_flag_exists():
     scripts = [read(path) for path in (ROOT / "scripts").rglob("*.py")]
-    known = {flag for text in scripts for flag in re.findall(r'add_argument\("(--[\w-]+)"', text)}
-    configs = (GPTConfig, LlamaConfig, BertConfig, TrainingConfig)
+    known = {flag for text in scripts for flag in re.findall(r'"(--[\w-]+)"', text)}
+    configs = (GPTConfig, LlamaConfig, BertConfig, TransformerConfig, T5Config, TrainingConfig)
     every = [field for config in configs for field in fields(config)]
     known |= {"--" + field.name.replace("_", "-") for field in every}
     known |= {"--no-" + f.name.replace("_", "-") for f in every if f.type in (bool, "bool")}

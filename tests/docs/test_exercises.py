@@ -230,6 +230,153 @@ def check_macro_f1(macro_f1: Any) -> None:
         assert np.isclose(found, expected, rtol=1e-12), f"{shown}: {expected:.4f}, got {found:.4f}"
 
 
+def check_scheduled_inputs(scheduled_inputs: Any) -> None:
+    rng = np.random.default_rng(0)
+    start, pad = 8, 9
+    labels, guesses = rng.integers(0, 4, (6, 7)), rng.integers(4, 8, (6, 7))
+    labels[np.arange(7) >= [[7], [7], [5], [4], [1], [0]]] = -100
+    for chance in (0.0, 0.5, 1.0):
+        use_guess = rng.random(labels.shape) < chance
+        given = labels.copy(), guesses.copy(), use_guess.copy()
+        read = np.asarray(scheduled_inputs(*given, start, pad))
+        kept = map(np.array_equal, given, (labels, guesses, use_guess))
+        assert all(kept), "expected the arguments to be left as they were"
+        assert read.shape == labels.shape, f"expected shape {labels.shape}, got {read.shape}"
+        for i, t in np.ndindex(labels.shape):
+            last = labels[i, t - 1]
+            guessed, place = use_guess[i, t - 1], f"position {t}"
+            wanted = pad if last == -100 else guesses[i, t - 1] if guessed else last
+            wanted = wanted if t else start
+            if t:
+                place += f", behind label {last} and " + ("its guess" if guessed else "no guess")
+            assert read[i, t] == wanted, f"{place}: expected {wanted}, got {read[i, t]}"
+
+
+def source_gradient_by_engine(
+    h: np.ndarray,
+    seen: np.ndarray,
+    layers: list[tuple[np.ndarray, ...]],
+    through_keys: bool = True,
+    through_values: bool = True,
+    scale: float | None = None,
+) -> np.ndarray | None:
+    leaf, constant = Tensor(h, requires_grad=True), Tensor(h)
+    for q, w_k, w_v, dy in layers:
+        k = (leaf if through_keys else constant) @ Tensor(w_k.T)
+        v = (leaf if through_values else constant) @ Tensor(w_v.T)
+        q4, k4, v4 = (x.reshape(1, 1, *x.shape) for x in (Tensor(q), k, v))
+        y = F.attention(q4, k4, v4, seen[None, None, None], scale=scale)
+        y.backward(dy[None, None])  # the layers' parts add up in the leaf
+    return leaf.grad
+
+
+def check_source_gradient(source_gradient: Any) -> None:
+    rng = np.random.default_rng(0)
+    length, C, D = 6, 5, 3
+    h, seen = rng.normal(size=(length, C)), np.array([1, 1, 0, 1, 1, 0], bool)
+    shapes = ((1, D), (4, D), (2, D))  # queries of three layers
+    every = [
+        (*(rng.normal(size=size) for size in (shape, (D, C), (D, C), shape)),) for shape in shapes
+    ]
+    for n_layers in (1, 2, 3):
+        layers = every[:n_layers]
+        expected = source_gradient_by_engine(h, seen, layers)
+        copies = h.copy(), seen.copy(), [tuple(array.copy() for array in own) for own in layers]
+        dh = np.asarray(source_gradient(*copies))
+        assert dh.shape == h.shape, f"expected dh of shape {h.shape}, got {dh.shape}"
+        what = f"{n_layers} layers" if n_layers > 1 else "one layer"
+        assert not dh[~seen].any(), f"{what}: expected 0 at positions that are not seen"
+        close = np.allclose(dh, expected, rtol=1e-9, atol=1e-12)
+        assert close, f"{what}: dh is off by up to {np.abs(dh - expected).max():.3g}"
+
+
+def check_bias_table_gradient(bias_table_gradient: Any) -> None:
+    rng = np.random.default_rng(0)
+    by_hand = np.array([[[[-1, 1], [-0.75, 0.75]]]]), np.array([[0, 3], [1, 0]])  # the chapter's
+    cases = [
+        (*by_hand, 4),
+        (rng.normal(size=(3, 2, 5, 5)), rng.integers(0, 6, (5, 5)), 6),
+        (rng.normal(size=(1, 3, 2, 7)), 2 * rng.integers(0, 4, (2, 7)), 9),  # five without a pair
+    ]
+    for dscores, buckets, n_buckets in cases:
+        shape = n_buckets, dscores.shape[1]
+        table = Tensor(rng.normal(size=shape), requires_grad=True)
+        (F.embedding(buckets, table).transpose(2, 0, 1) * dscores).sum().backward()
+        given = dscores.copy(), buckets.copy()
+        found = np.asarray(bias_table_gradient(*given, n_buckets))
+        assert found.shape == shape, f"expected a gradient for each bucket and head, {shape}"
+        right = np.allclose(found, table.grad, rtol=1e-12, atol=1e-12)
+        assert right, f"{n_buckets} buckets: expected\n{table.grad}\ngot\n{found}"
+        kept = np.array_equal(given[0], dscores) and np.array_equal(given[1], buckets)
+        assert kept, "expected the arguments to be left as they were"
+
+
+def check_unimax(unimax: Any) -> None:
+    rng = np.random.default_rng(0)
+    cases = [  # (sizes, budget, repeats, draws of each task)
+        ([1, 4, 81], 86, 4, [4, 16, 66]),
+        ([81, 1, 4], 86, 4, [66, 4, 16]),
+        ([9, 1, 1, 9], 12, 2, [4, 2, 2, 4]),
+        ([5, 7, 9], 3, 1, [1, 1, 1]),
+        ([1, 3], 100, 2, [2, 6]),
+        ([6], 4, 0.5, [3]),
+    ]
+    for _ in range(20):  # a level that all tasks are filled up to is found by halving
+        sizes, level = rng.integers(1, 1000, 8), rng.uniform(0, 2000)
+        draws = np.minimum(level, 1.5 * sizes)
+        cases.append((sizes, draws.sum(), 1.5, draws))
+    for sizes, budget, repeats, draws in cases:
+        given, expected = np.array(sizes), np.array(draws) / np.sum(draws)
+        shares = np.asarray(unimax(given, budget, repeats))
+        shown = f"tasks of {np.array(sizes)}, {budget:g} draws, at most {repeats} readings"
+        assert shares.shape == expected.shape, f"{shown}: expected a share for each task"
+        right = np.allclose(shares, expected, rtol=1e-9)
+        assert right, f"{shown}: expected {expected.round(4)}, got {shares.round(4)}"
+        assert np.array_equal(given, sizes), "expected the sizes to be left as they were"
+
+
+def check_most_probable(most_probable: Any) -> None:
+    rng = np.random.default_rng(0)
+    cases = [(int(size), int(length)) for size, length in rng.integers((1, 1), (6, 7), (30, 2))]
+    for size, length in (*cases, (9, 2000)):
+        log_p = np.log(rng.dirichlet(np.ones(size), size))
+        log_p[0, 1:2] = -np.inf
+        best = log_p[size - 1]
+        for _ in range(length - 1):
+            best = (best[:, None] + log_p).max(0)
+        given = log_p.copy()
+        text = most_probable(given, size - 1, length)
+        assert np.array_equal(given, log_p), "expected log_p to be left as it was"
+        assert len(text) == length, f"expected {length} tokens behind the first, got {len(text)}"
+        found = sum(log_p[pair] for pair in itertools.pairwise([size - 1, *text]))
+        shown = f"{size} tokens, {length} of them behind {size - 1}"
+        assert np.isclose(found, best.max()), f"{shown}: expected ln P {best.max()}, got {found}"
+
+
+def check_keep_typical(keep_typical: Any) -> None:
+    p = np.array([[0.5, 0.3, 0.15, 0.05], [0.1, 0.06, 0.04, 0.8], [0.6, 0.4, 0, 0]])
+    with np.errstate(divide="ignore"):
+        logits = np.log(p) + [[3.0], [-2.0], [0.0]]  # a shift of the logits changes no probability
+    # H = 1.142, 0.706 and 0.673; of the first row 0.3 is the nearest to e^-H, then 0.5, 0.15, 0.05
+    cases = {
+        0.25: ([1], [3], [0]),
+        0.5: ([0, 1], [3], [0]),
+        0.85: ([0, 1, 2], [0, 3], [0, 1]),
+        1.0: ([0, 1, 2, 3], [0, 1, 2, 3], [0, 1]),
+    }
+    for mass, expected in cases.items():
+        given = logits.copy()
+        filtered = keep_typical(given, mass)
+        assert np.array_equal(given, logits), "expected the given logits to be left alone"
+        for row, kept, p_row in zip(filtered, expected, p, strict=True):
+            found = np.flatnonzero(row > -np.inf).tolist()
+            assert found == kept, f"p {p_row}, mass {mass}: expected {kept} to stay, got {found}"
+        stays = filtered > -np.inf
+        assert np.array_equal(filtered[stays], logits[stays]), "expected the others unchanged"
+    far = keep_typical(np.array([[1e4, 1e4 - 1, -1e4]]), 0.9)
+    assert np.array_equal(far, [[1e4, 1e4 - 1, -np.inf]]), "large logits"
+
+
 # --- Solutions --------------------------------------------------------------------------------
 
 
@@ -342,6 +489,78 @@ def macro_f1(labels: np.ndarray, predictions: np.ndarray, n_classes: int) -> flo
         for classes in (labels[labels == predictions], predictions, labels)
     )
     return float(np.mean(2 * right / np.maximum(1, predicted + labelled)))
+
+
+def scheduled_inputs(
+    labels: np.ndarray,
+    guesses: np.ndarray,
+    use_guess: np.ndarray,
+    decoder_start_token_id: int,
+    pad_token_id: int,
+) -> np.ndarray:
+    """Choose where the tokens are predicted, then shift what was chosen."""
+    chosen = np.where(use_guess, guesses, labels)
+    chosen = np.where(labels == -100, pad_token_id, chosen)
+    start = np.full((len(labels), 1), decoder_start_token_id)
+    return np.hstack([start, chosen[:, :-1]])
+
+
+def source_gradient(
+    h: np.ndarray, seen: np.ndarray, layers: list[tuple[np.ndarray, ...]]
+) -> np.ndarray:
+    """dk W_k + dv W_v of each layer, added up; what is not seen has weight 0 and so no part."""
+    dh = np.zeros_like(h)
+    for q, w_k, w_v, dy in layers:
+        k, v, scale = h @ w_k.T, h @ w_v.T, q.shape[1] ** -0.5
+        scores = np.where(seen, q @ k.T * scale, -np.inf)  # (T, S)
+        p = np.exp(scores - scores.max(-1, keepdims=True))
+        p /= p.sum(-1, keepdims=True)
+        dp = dy @ v.T
+        dscores = p * (dp - (p * dp).sum(-1, keepdims=True))
+        dh += scale * dscores.T @ q @ w_k + p.T @ dy @ w_v
+    return dh
+
+
+def bias_table_gradient(dscores: np.ndarray, buckets: np.ndarray, n_buckets: int) -> np.ndarray:
+    """Sum over the rows, then over the pairs of each bucket: a product with its one-hot rows."""
+    dbias = dscores.sum(0).reshape(dscores.shape[1], -1)  # (H, T S)
+    belongs = buckets.ravel() == np.arange(n_buckets)[:, None]  # (n_buckets, T S)
+    return belongs @ dbias.T
+
+
+def unimax(sizes: np.ndarray, budget: float, repeats: float) -> np.ndarray:
+    """The smallest first: what it cannot use is left for the others, who can use no less."""
+    draws, left = np.zeros(len(sizes)), budget
+    for served, m in enumerate(np.argsort(sizes)):
+        draws[m] = min(left / (len(sizes) - served), repeats * sizes[m])
+        left -= draws[m]
+    return draws / draws.sum()
+
+
+def most_probable(log_p: np.ndarray, first: int, length: int) -> list[int]:
+    """best[w] = maxᵥ best[v] + ln P(w | v), and v is noted; then back from the best end."""
+    best, came_from = log_p[first], []
+    for _ in range(length - 1):
+        totals = best[:, None] + log_p  # (V, V): from, to
+        came_from.append(totals.argmax(0))
+        best = totals.max(0)
+    text = [int(best.argmax())]
+    for back in reversed(came_from):
+        text.append(int(back[text[-1]]))
+    return text[::-1]
+
+
+def keep_typical(logits: np.ndarray, mass: float) -> np.ndarray:
+    """As top-p, in another order; a token of probability 0 adds nothing to H, and is the last."""
+    z = logits - logits.max(-1, keepdims=True)
+    p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+    surprise = np.log(np.exp(z).sum(-1, keepdims=True)) - z
+    entropy = (p * np.where(p > 0, surprise, 0)).sum(-1, keepdims=True)
+    order = np.argsort(np.abs(surprise - entropy), -1, kind="stable")
+    ranked = np.take_along_axis(p, order, -1)
+    stays = np.empty(logits.shape, bool)
+    np.put_along_axis(stays, order, ranked.cumsum(-1) - ranked < mass, -1)
+    return np.where(stays, logits, -np.inf)
 
 
 # --- Answers that must not pass ---------------------------------------------------------------
@@ -564,6 +783,267 @@ def divides_nothing_by_nothing(labels, predictions, n_classes):
     return float(np.mean(2 * right / (predicted + labelled)))
 
 
+def reads_the_guess_of_its_own_token(labels, guesses, use_guess, start, pad):
+    read = scheduled_inputs(labels, guesses, use_guess & False, start, pad)
+    return np.where(use_guess & (labels != -100), guesses, read)
+
+
+def chooses_where_it_is_read(labels, guesses, use_guess, start, pad):
+    return scheduled_inputs(labels, guesses, np.roll(use_guess, -1, axis=1), start, pad)
+
+
+def guesses_the_start(labels, guesses, use_guess, start, pad):
+    read = scheduled_inputs(labels, guesses, use_guess, start, pad)
+    read[:, 0] = np.where(use_guess[:, 0], guesses[:, 0], start)
+    return read
+
+
+def reads_minus_100(labels, guesses, use_guess, start, pad):
+    return scheduled_inputs(labels, guesses, use_guess & (labels != -100), start, -100)
+
+
+def guesses_behind_the_end(labels, guesses, use_guess, start, pad):
+    return scheduled_inputs(np.where(labels == -100, pad, labels), guesses, use_guess, start, pad)
+
+
+def shifts_twice(labels, guesses, use_guess, start, pad):
+    read = scheduled_inputs(labels, guesses, use_guess, start, pad)
+    return scheduled_inputs(read, guesses, use_guess & False, start, pad)
+
+
+def shifts_to_the_left(labels, guesses, use_guess, start, pad):
+    chosen = np.where(labels == -100, pad, np.where(use_guess, guesses, labels))
+    return np.hstack([chosen[:, 1:], np.full((len(labels), 1), pad)])
+
+
+def writes_into_the_labels(labels, guesses, use_guess, start, pad):
+    labels[use_guess & (labels != -100)] = guesses[use_guess & (labels != -100)]
+    return scheduled_inputs(labels, labels, use_guess, start, pad)
+
+
+def hears_only_the_last_layer(h, seen, layers):
+    return source_gradient(h, seen, layers[-1:])
+
+
+def takes_the_mean_over_layers(h, seen, layers):
+    return source_gradient(h, seen, layers) / len(layers)
+
+
+def hears_only_the_values(h, seen, layers):
+    return source_gradient_by_engine(h, seen, layers, through_keys=False)
+
+
+def hears_only_the_keys(h, seen, layers):
+    return source_gradient_by_engine(h, seen, layers, through_values=False)
+
+
+def forgets_the_scale(h, seen, layers):
+    return source_gradient_by_engine(h, seen, layers, scale=1.0)
+
+
+def lets_padding_be_seen(h, seen, layers):
+    return source_gradient(h, np.ones_like(seen), layers)
+
+
+def forgets_that_what_is_not_seen_takes_no_weight(h, seen, layers):
+    return source_gradient(h, np.ones_like(seen), layers) * seen[:, None]
+
+
+def counts_a_bucket_once(dscores, buckets, n_buckets):
+    dweight = np.zeros((n_buckets, dscores.shape[1]))
+    dweight[buckets] += dscores.sum(0).transpose(1, 2, 0)  # of equal indices the last one wins
+    return dweight
+
+
+def takes_the_mean_of_the_pairs(dscores, buckets, n_buckets):
+    pairs = np.bincount(buckets.ravel(), minlength=n_buckets)
+    return bias_table_gradient(dscores, buckets, n_buckets) / np.maximum(1, pairs)[:, None]
+
+
+def takes_the_mean_of_the_rows(dscores, buckets, n_buckets):
+    return bias_table_gradient(dscores, buckets, n_buckets) / len(dscores)
+
+
+def gives_all_heads_one_gradient(dscores, buckets, n_buckets):
+    together = np.broadcast_to(dscores.sum(1, keepdims=True), dscores.shape)
+    return bias_table_gradient(together, buckets, n_buckets)
+
+
+def takes_queries_for_keys(dscores, buckets, n_buckets):
+    return bias_table_gradient(dscores, buckets.T.reshape(buckets.shape), n_buckets)
+
+
+def leaves_empty_buckets_out(dscores, buckets, n_buckets):
+    return bias_table_gradient(dscores, buckets, n_buckets)[np.unique(buckets)]
+
+
+def puts_heads_first(dscores, buckets, n_buckets):
+    return bias_table_gradient(dscores, buckets, n_buckets).T
+
+
+def gives_to_all_alike(sizes, budget, repeats):
+    return np.full(len(sizes), 1 / len(sizes))
+
+
+def gives_in_proportion(sizes, budget, repeats):
+    return sizes / sizes.sum()
+
+
+def cuts_once_and_scales_up(sizes, budget, repeats):
+    draws = np.minimum(budget / len(sizes), repeats * sizes)
+    return draws / draws.sum()
+
+
+def serves_in_the_given_order(sizes, budget, repeats):
+    draws, left = np.zeros(len(sizes)), budget
+    for m in range(len(sizes)):
+        draws[m] = min(left / (len(sizes) - m), repeats * sizes[m])
+        left -= draws[m]
+    return draws / draws.sum()
+
+
+def serves_the_greatest_first(sizes, budget, repeats):
+    return serves_in_the_given_order(np.sort(sizes)[::-1], budget, repeats)[
+        np.argsort(np.argsort(-sizes))
+    ]
+
+
+def forgets_to_put_them_back_in_order(sizes, budget, repeats):
+    return np.sort(unimax(sizes, budget, repeats))
+
+
+def leaves_the_rest_to_the_greatest(sizes, budget, repeats):
+    draws = np.minimum(budget / len(sizes), repeats * sizes)
+    draws[np.argmax(sizes)] += budget - draws.sum()
+    return draws / draws.sum()
+
+
+def reads_each_example_once(sizes, budget, repeats):
+    return unimax(sizes, budget, 1)
+
+
+def divides_by_the_budget(sizes, budget, repeats):
+    limits = (repeats * sizes).sum()
+    return unimax(sizes, budget, repeats) * min(1, limits / budget)
+
+
+def goes_on_greedily(log_p, first, length):
+    text = [first]
+    for _ in range(length):
+        text.append(int(log_p[text[-1]].argmax()))
+    return text[1:]
+
+
+def follows_two_beams(log_p, first, length):
+    beams = [(0.0, [first])]
+    for _ in range(length):
+        grown = [
+            (total + float(log_p[text[-1], token]), [*text, token])
+            for total, text in beams
+            for token in range(len(log_p))
+        ]
+        beams = sorted(grown, reverse=True)[:2]
+    return beams[0][1][1:]
+
+
+def takes_the_best_end_of_each_length(log_p, first, length):
+    best, text = log_p[first], []
+    for _ in range(length):
+        text.append(int(best.argmax()))
+        best = (best[:, None] + log_p).max(0)
+    return text
+
+
+def reads_rows_as_columns(log_p, first, length):
+    return most_probable(log_p.T, first, length)
+
+
+def begins_behind_the_surest_token(log_p, first, length):
+    return most_probable(log_p, int(log_p.max(1).argmax()), length)
+
+
+def adds_probabilities(log_p, first, length):
+    return most_probable(np.exp(log_p), first, length)
+
+
+def gives_the_first_token_too(log_p, first, length):
+    return [first, *most_probable(log_p, first, length)]
+
+
+def multiplies_probabilities(log_p, first, length):
+    p = np.exp(log_p)
+    best, came_from = p[first], []
+    for _ in range(length - 1):
+        totals = best[:, None] * p
+        came_from.append(totals.argmax(0))
+        best = totals.max(0)
+    text = [int(best.argmax())]
+    for back in reversed(came_from):
+        text.append(int(back[text[-1]]))
+    return text[::-1]
+
+
+def ranked_by(distance):
+    """An answer that ranks by a distance of p and surprise (B, V) from H (B, 1)."""
+
+    def answer(logits, mass):
+        p = np.exp(logits - logits.max(-1, keepdims=True))
+        p /= p.sum(-1, keepdims=True)
+        surprise = -np.log(np.maximum(p, 1e-300))
+        far = distance(p, surprise, (p * surprise).sum(-1, keepdims=True))
+        order = np.argsort(np.where(p > 0, far, np.inf), -1, kind="stable")
+        ranked = np.take_along_axis(p, order, -1)
+        stays = np.empty(logits.shape, bool)
+        np.put_along_axis(stays, order, ranked.cumsum(-1) - ranked < mass, -1)
+        return np.where(stays, logits, -np.inf)
+
+    return answer
+
+
+def keeps_the_likeliest(logits, mass):
+    return ranked_by(lambda p, surprise, h: surprise)(logits, mass)
+
+
+def starts_with_the_least_typical(logits, mass):
+    return ranked_by(lambda p, surprise, h: -np.abs(surprise - h))(logits, mass)
+
+
+def takes_surprise_in_bits(logits, mass):
+    return ranked_by(lambda p, surprise, h: np.abs(surprise / np.log(2) - h))(logits, mass)
+
+
+def compares_probabilities_with_e_to_the_minus_h(logits, mass):
+    return ranked_by(lambda p, surprise, h: np.abs(p - np.exp(-h)))(logits, mass)
+
+
+def takes_the_mean_surprise_for_the_entropy(logits, mass):
+    return ranked_by(lambda p, surprise, h: np.abs(surprise - surprise.mean(-1, keepdims=True)))(
+        logits, mass
+    )
+
+
+def takes_one_entropy_for_all_rows(logits, mass):
+    return ranked_by(lambda p, surprise, h: np.abs(surprise - h.mean()))(logits, mass)
+
+
+def stops_before_the_mass_is_reached(logits, mass):
+    kept = keep_typical(logits, mass)
+    p = np.exp(logits - logits.max(-1, keepdims=True))
+    p = np.where(kept > -np.inf, p / p.sum(-1, keepdims=True), 0)
+    return np.where(p.sum(-1, keepdims=True) <= mass, kept, -np.inf)
+
+
+def takes_zero_times_infinity(logits, mass):
+    z = logits - logits.max(-1, keepdims=True)
+    p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+    return keep_typical(logits, mass) + 0 * (p * z).sum(-1, keepdims=True)
+
+
+def bans_in_place(logits, mass):
+    logits[:] = keep_typical(logits, mass)
+    return logits
+
+
 # --- The exercises ----------------------------------------------------------------------------
 
 
@@ -663,6 +1143,96 @@ EXERCISES = {
             calls_nothing_over_nothing_right,
             counts_ignored_labels_as_mistakes,
             divides_nothing_by_nothing,
+        ),
+    ),
+    "scheduled_inputs": Exercise(
+        "10-encoder-decoder.md",
+        check_scheduled_inputs,
+        scheduled_inputs,
+        (
+            reads_the_guess_of_its_own_token,
+            chooses_where_it_is_read,
+            guesses_the_start,
+            reads_minus_100,
+            guesses_behind_the_end,
+            shifts_twice,
+            shifts_to_the_left,
+            writes_into_the_labels,
+        ),
+    ),
+    "source_gradient": Exercise(
+        "10-encoder-decoder.md",
+        check_source_gradient,
+        source_gradient,
+        (
+            hears_only_the_last_layer,
+            takes_the_mean_over_layers,
+            hears_only_the_values,
+            hears_only_the_keys,
+            forgets_the_scale,
+            lets_padding_be_seen,
+            forgets_that_what_is_not_seen_takes_no_weight,
+        ),
+    ),
+    "bias_table_gradient": Exercise(
+        "11-t5.md",
+        check_bias_table_gradient,
+        bias_table_gradient,
+        (
+            counts_a_bucket_once,
+            takes_the_mean_of_the_pairs,
+            takes_the_mean_of_the_rows,
+            gives_all_heads_one_gradient,
+            takes_queries_for_keys,
+            leaves_empty_buckets_out,
+            puts_heads_first,
+        ),
+    ),
+    "unimax": Exercise(
+        "11-t5.md",
+        check_unimax,
+        unimax,
+        (
+            gives_to_all_alike,
+            gives_in_proportion,
+            cuts_once_and_scales_up,
+            serves_in_the_given_order,
+            serves_the_greatest_first,
+            forgets_to_put_them_back_in_order,
+            leaves_the_rest_to_the_greatest,
+            reads_each_example_once,
+            divides_by_the_budget,
+        ),
+    ),
+    "most_probable": Exercise(
+        "12-decoding.md",
+        check_most_probable,
+        most_probable,
+        (
+            goes_on_greedily,
+            follows_two_beams,
+            takes_the_best_end_of_each_length,
+            reads_rows_as_columns,
+            begins_behind_the_surest_token,
+            adds_probabilities,
+            gives_the_first_token_too,
+            multiplies_probabilities,
+        ),
+    ),
+    "keep_typical": Exercise(
+        "12-decoding.md",
+        check_keep_typical,
+        keep_typical,
+        (
+            keeps_the_likeliest,
+            starts_with_the_least_typical,
+            takes_surprise_in_bits,
+            compares_probabilities_with_e_to_the_minus_h,
+            takes_the_mean_surprise_for_the_entropy,
+            takes_one_entropy_for_all_rows,
+            stops_before_the_mass_is_reached,
+            takes_zero_times_infinity,
+            bans_in_place,
         ),
     ),
 }
