@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from minilm.logits import GenerationConfig
+from minilm.logits import GenerationConfig, all_banned
 from minilm.tensor import Array
 
 Process = Callable[[Array, Array], Array]  # log-probabilities (N, V), tokens (N, T) -> (N, V)
@@ -244,8 +244,10 @@ def _result(finished: _Beams, prompts: int, config: GenerationConfig) -> Generat
     """The best of each prompt, of all its groups together."""
     together = (field.reshape(prompts, config.num_beams, *field.shape[2:]) for field in finished)
     beams = _Beams(*together)
+    if config.max_new_tokens and (beams.total == -np.inf).all(1).any():
+        raise all_banned()
     order = np.argsort(-beams.total, axis=1, kind="stable")[:, : config.num_return_sequences]
-    tokens, scores, parents, total = (f.reshape(-1, *f.shape[2:]) for f in beams.take(order))
+    tokens, scores, parents, total = map(np.concatenate, beams.take(order))
     new = int((parents >= 0).sum(1).max(initial=0))
     length = tokens.shape[1] - config.max_new_tokens + new
     return GenerationOutput(tokens[:, :length], scores[:, :new], total, parents[:, :new])

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minilm.beam import GenerationOutput, beam_search, log_softmax
-from minilm.logits import GenerationConfig, Rules
+from minilm.logits import GenerationConfig, Rules, all_banned
 from minilm.models.seq2seq import EncodedSource, Seq2SeqLM
 from minilm.nn import evaluation_mode
 from minilm.tensor import Array, Tensor, no_grad
@@ -73,8 +73,9 @@ def stream(
     and `rng` draws a token. `how` are fields of `GenerationConfig`. `attention_mask` (B, S) says
     which of an encoder-decoder's source are tokens; a causal model reads prompts of one length.
 
-    Raises: ValueError — an empty prompt, an argument out of its range, two that contradict each
-        other, sampling without an rng, padding in the prompts of a causal model.
+    Raises: ValueError — no prompt or an empty one, an argument out of its range, two that
+        contradict each other, sampling without an rng, padding in the prompts of a causal model;
+        on the way, rules that leave a text no token to go on with.
     """
     run = _begin(model, input_ids, max_new_tokens, attention_mask, rng, use_cache, how)
     if run.config.num_beams > 1:
@@ -104,9 +105,13 @@ def _begin(
     use_cache: bool,
     how: dict[str, Any],
 ) -> _Run:
-    ids = np.atleast_2d(np.asarray(input_ids)).astype(np.int64)
-    if ids.ndim != 2 or not ids.shape[1]:
-        raise ValueError(f"generate: expected input_ids (B, T) with T >= 1, got {ids.shape}")
+    ids = np.atleast_2d(np.asarray(input_ids))
+    if ids.ndim != 2 or not ids.size or ids.dtype.kind not in "iu":
+        raise ValueError(
+            f"generate: expected integer input_ids (B, T) with B, T >= 1, got shape {ids.shape} of "
+            f"{ids.dtype}; give at least one token, as tokenizer.encode does"
+        )
+    ids = ids.astype(np.int64)
     two_texts = isinstance(model, Seq2SeqLM)
     if two_texts:
         c = model.config
@@ -114,7 +119,9 @@ def _begin(
     config = GenerationConfig(max_new_tokens, **how)
     config.check_vocabulary(model.config.vocab_size)
     if config.do_sample and rng is None:
-        raise ValueError("generate: expected rng=np.random.default_rng(seed) to sample, got None")
+        raise ValueError(
+            "generate: expected an rng to sample, got None; pass rng=np.random.default_rng(seed)"
+        )
     copies = config.num_return_sequences if config.num_beams == 1 else 1
     context: _Text | _Target
     if two_texts:
@@ -139,11 +146,17 @@ def _begin(
 def _steps(run: _Run, with_scores: bool) -> Iterator[tuple[Array, Array | None]]:
     """The next token of every row and, if asked for, its log-probability."""
     tokens, config, stops = run.tokens, run.config, run.config.stops
-    finished = np.zeros(len(tokens), bool)
+    rows, finished = np.arange(len(tokens)), np.zeros(len(tokens), bool)
     scores = None
     for _ in range(config.max_new_tokens):
         logits = run.process(run.context.next_logits(tokens), tokens)
-        chosen = _choose(logits, config.do_sample, run.rng)
+        best = logits.argmax(-1)
+        stuck = logits[rows, best] == -np.inf  # no token may come
+        if stuck.any():
+            if not finished[stuck].all():
+                raise all_banned()
+            logits[stuck] = 0  # what they would say is not heard
+        chosen = _draw(logits, run.rng) if config.do_sample else best
         if with_scores:
             scores = np.take_along_axis(log_softmax(logits), chosen[:, None], 1)[:, 0]
             scores = np.where(finished, 0, scores)
@@ -166,7 +179,7 @@ class _Text:
         self.start = self.stop = 0  # the caches hold tokens[start:stop]
 
     def next_logits(self, tokens: Array) -> Array:
-        start = context_start(tokens.shape[1], self.model.config.max_len)
+        start = context_start(tokens.shape[1], self.model.window)
         with self.evaluating(), no_grad():
             if not self.use_cache:
                 return self._last(tokens[:, start:], None)
@@ -279,7 +292,7 @@ def next_token(
     Shapes: (B, V), (B, T)i -> (B)i
     """
     logits = _process(logits, seen, do_sample, temperature, top_k, top_p, repetition_penalty)
-    return _choose(logits, do_sample, rng)
+    return _draw(logits, rng) if do_sample else logits.argmax(-1)
 
 
 def _process(
@@ -303,9 +316,7 @@ def _process(
     return logits
 
 
-def _choose(logits: Array, do_sample: bool, rng: np.random.Generator | None) -> Array:
-    if not do_sample:
-        return logits.argmax(-1)
+def _draw(logits: Array, rng: np.random.Generator | None) -> Array:
     assert rng is not None
     weights = np.exp(logits - logits.max(-1, keepdims=True))
     cumulative = weights.cumsum(-1)  # draw by inverting the distribution function
@@ -356,7 +367,8 @@ def keep_top_p(logits: Array, p: float) -> Array:
     """
     order = np.argsort(-logits, -1, kind="stable")
     ranked = np.take_along_axis(logits, order, -1)
-    weights = np.exp(ranked - ranked[:, :1])
+    largest = np.maximum(ranked[:, :1], np.finfo(ranked.dtype).min)  # of a row of -inf, not -inf
+    weights = np.exp(ranked - largest)
     before = weights.cumsum(-1) - weights  # probability of all that rank higher
     ranked[before >= p * weights.sum(-1, keepdims=True)] = -np.inf
     ranked[:, 0] = np.take_along_axis(logits, order[:, :1], -1)[:, 0]  # always one

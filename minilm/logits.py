@@ -3,7 +3,8 @@
 A rule bans a token by setting its logit, or log-probability, to -inf.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
@@ -56,117 +57,129 @@ class GenerationConfig:
         return int(self.stops[0]) if self.stops.size else 0
 
     def __post_init__(self) -> None:
-        for holds, expected, got in (*self._ranges(), *self._contradictions()):
+        for holds, name, expected in self._ranges():
             if not holds:
-                raise ValueError(f"generate: expected {expected}, got {got}")
+                raise ValueError(
+                    f"generate: expected {expected}, got {getattr(self, name)!r}; leave it out for "
+                    f"{getattr(GenerationConfig, name)!r}"
+                )
+        for holds, expected, got, fix in self._contradictions():
+            if not holds:
+                raise ValueError(f"generate: expected {expected}, got {got}; {fix}")
 
-    def _ranges(self) -> Sequence[tuple[bool, str, object]]:
-        k, p, stopping = self.top_k, self.top_p, self.early_stopping
-        named = [name for name in _TOKEN_FIELDS if self._tokens(name).min(initial=0) < 0]
-        empty = any(len(word) == 0 for word in self.bad_words_ids)
+    def _ranges(self) -> Iterator[tuple[bool, str, str]]:
         counts = ("num_return_sequences", "num_beams", "num_beam_groups")
         bounds = {"max_new_tokens": 0, "min_new_tokens": 0, "no_repeat_ngram_size": 0}
-        bounds |= dict.fromkeys(counts, 1)
-        return [
-            *(
-                (getattr(self, name) >= least, f"{name} >= {least}", getattr(self, name))
-                for name, least in bounds.items()
-            ),
-            (
-                self.temperature > 0,
-                "temperature > 0 (do_sample=False is the limit 0)",
-                self.temperature,
-            ),
-            (k is None or k >= 1, "top_k >= 1, or None to keep all", k),
-            (p is None or 0 < p <= 1, "0 < top_p <= 1, or None to keep all", p),
-            (
-                self.repetition_penalty > 0,
-                "repetition_penalty > 0 (1 changes nothing)",
-                self.repetition_penalty,
-            ),
-            (
-                stopping is True or stopping is False or stopping == "never",
-                "early_stopping to be True, False or 'never'",
-                repr(stopping),
-            ),
-            (self.diversity_penalty >= 0, "diversity_penalty >= 0", self.diversity_penalty),
-            (not named, "token ids >= 0", f"others in {', '.join(named)}"),
-            (not empty, "bad_words_ids with at least one token each", "an empty one"),
-        ]
+        for name, least in (bounds | dict.fromkeys(counts, 1)).items():
+            yield getattr(self, name) >= least, name, f"{name} >= {least}"
+        k, p, stopping = self.top_k, self.top_p, self.early_stopping
+        known = stopping is True or stopping is False or stopping == "never"
+        yield self.temperature > 0, "temperature", "temperature > 0 (the limit 0 is greedy search)"
+        yield k is None or k >= 1, "top_k", "top_k >= 1"
+        yield p is None or 0 < p <= 1, "top_p", "0 < top_p <= 1"
+        yield self.repetition_penalty > 0, "repetition_penalty", "repetition_penalty > 0"
+        yield self.diversity_penalty >= 0, "diversity_penalty", "diversity_penalty >= 0"
+        yield math.isfinite(self.length_penalty), "length_penalty", "a finite length_penalty"
+        yield known, "early_stopping", "early_stopping to be True, False or 'never'"
+        for name in _TOKEN_FIELDS:
+            yield self._tokens(name).min(initial=0) >= 0, name, f"{name} to be token ids >= 0"
+        full = all(len(word) for word in self.bad_words_ids)
+        yield full, "bad_words_ids", "bad_words_ids with at least one token each"
 
-    def _contradictions(self) -> Sequence[tuple[bool, str, object]]:
+    def _contradictions(self) -> Sequence[tuple[bool, str, object, str]]:
         beams, wanted = self.num_beams, self.num_return_sequences
         groups, diversity = self.num_beam_groups, self.diversity_penalty
         least, most, stops = self.min_new_tokens, self.max_new_tokens, self.stops
         first, last = self.forced_bos_token_id, self.forced_eos_token_id
         banned = {word[0] for word in self.bad_words_ids if len(word) == 1}
         needed = (banned & {*stops.tolist(), first, last}) - {None}
+        unused = (("temperature", 1), ("top_k", None), ("top_p", None))
         return [
+            *(
+                (
+                    self.do_sample or getattr(self, name) == plain,
+                    f"do_sample=True for {name}={getattr(self, name)}",
+                    "do_sample=False",
+                    f"leave {name} out, which only drawing asks for",
+                )
+                for name, plain in unused
+            ),
             (
                 wanted == 1 or beams > 1 or self.do_sample,
                 f"do_sample=True for num_return_sequences={wanted}",
-                "do_sample=False; greedy search would give the same sequence each time "
-                "(num_beams > 1 gives several)",
+                "do_sample=False",
+                "greedy search gives the same each time; with num_beams > 1 several differ",
             ),
             (
                 beams == 1 or wanted <= beams,
                 f"num_return_sequences <= num_beams = {beams}",
-                f"{wanted}; a search ends with as many sequences as it has beams",
+                wanted,
+                "a search ends with as many sequences as it has beams",
             ),
             (
                 beams % groups == 0,
                 f"num_beam_groups to divide num_beams = {beams}",
-                f"{groups}; groups are of one size",
+                groups,
+                "groups are of one size",
             ),
             (
                 groups > 1 or diversity == 0,
                 f"num_beam_groups > 1 for diversity_penalty={diversity}",
-                "num_beam_groups=1; a group is kept from the tokens of those before it",
+                "num_beam_groups=1",
+                "a group is kept from the tokens of those before it",
             ),
             (
                 groups == 1 or not self.do_sample,
                 f"do_sample=False with num_beam_groups={groups}",
-                "do_sample=True; use one or the other for diversity",
+                "do_sample=True",
+                "use one or the other for diversity",
             ),
             (
                 beams > 1 or self.length_penalty == 1,
                 f"num_beams > 1 for length_penalty={self.length_penalty}",
-                "num_beams=1; only sequences of a beam search compete",
+                "num_beams=1",
+                "only sequences of a beam search compete",
             ),
             (
                 beams > 1 or self.early_stopping is False,
                 f"num_beams > 1 for early_stopping={self.early_stopping!r}",
-                "num_beams=1; only a beam search can stop early",
+                "num_beams=1",
+                "only a beam search can stop early",
             ),
             (
                 least <= most,
                 f"min_new_tokens <= max_new_tokens = {most}",
-                f"{least}; raise the latter",
+                least,
+                "raise the latter",
             ),
             (
                 least == 0 or stops.size > 0,
                 f"eos_token_id for min_new_tokens={least}",
-                "eos_token_id=None; without stop tokens every sequence has max_new_tokens",
+                "eos_token_id=None",
+                "without stop tokens every sequence has max_new_tokens",
             ),
             (
                 last is None or least == 0 or least < most,
                 f"min_new_tokens < max_new_tokens = {most} with forced_eos_token_id={last}",
-                f"{least}; the forced token is the last and not one of them",
+                least,
+                "the forced token is the last and not one of them",
             ),
             (
                 last is None or not stops.size or last in stops,
                 f"forced_eos_token_id among eos_token_id = {stops.tolist()}",
-                f"{last}; it would not count as the end",
+                last,
+                "it would not count as the end",
             ),
             (
                 most != 1 or None in (first, last) or first == last,
                 "max_new_tokens >= 2 for forced_bos_token_id and forced_eos_token_id",
                 f"1 for {first} and {last}",
+                "leave one of them out",
             ),
             (
                 not needed,
                 "bad_words_ids without eos_token_id, forced_bos_token_id, forced_eos_token_id",
-                f"{sorted(t for t in needed if t is not None)} in both; "
+                f"{sorted(t for t in needed if t is not None)} in both",
                 "leave it out of bad_words_ids",
             ),
         ]
@@ -193,6 +206,14 @@ _TOKEN_FIELDS = (
     *("eos_token_id", "pad_token_id", "bad_words_ids"),
     *("forced_bos_token_id", "forced_eos_token_id"),
 )
+
+
+def all_banned() -> ValueError:
+    """The error where no token may come next."""
+    return ValueError(
+        "generate: expected a token that may come next, got rules that ban them all; loosen "
+        "no_repeat_ngram_size or bad_words_ids, or lower max_new_tokens"
+    )
 
 
 class Rules:

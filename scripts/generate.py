@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--max-new-tokens", type=int, default=300)
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--greedy", action="store_true", help="always the most probable token")
-    parser.add_argument("--temperature", type=float, default=0.8)
+    parser.add_argument("--temperature", type=float, help="0.8 unless given, with --greedy none")
     parser.add_argument("--top-k", type=int)
     parser.add_argument("--top-p", type=float)
     parser.add_argument("--repetition-penalty", type=float, default=1.0)
@@ -32,6 +32,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
+    if args.temperature is None:
+        args.temperature = 1.0 if args.greedy else 0.8
     model, tokenizer = checkpoint.load_model(args.run), load_tokenizer(args.run)
     rng = np.random.default_rng(args.seed)
     prompt = np.array([tokenizer.encode(args.prompt)])

@@ -14,7 +14,7 @@ from minilm.logits import GenerationConfig
 from minilm.nn import KeyValueCache
 from minilm.tensor import no_grad
 
-STOP, PAD = 1, 0
+STOP, PAD, STOPS = 1, 0, [2, 6]  # the last two all four models write
 FAMILIES = ["gpt", "llama", "t5", "transformer"]
 
 
@@ -137,7 +137,7 @@ def test_beam_indices_lead_back_through_the_beams(model):
     begin = found.sequences.shape[1] - 8
     for a, b in product(range(5), repeat=2):
         for step in range(1, 8):
-            if found.beam_indices[a, step] == found.beam_indices[b, step]:
+            if found.beam_indices[a, step] == found.beam_indices[b, step] >= 0:
                 same = slice(0, begin + step)
                 assert (found.sequences[a, same] == found.sequences[b, same]).all()
 
@@ -145,7 +145,7 @@ def test_beam_indices_lead_back_through_the_beams(model):
 def test_more_beams_never_end_before_the_best_is_found_so_never_scores_at_least_as_well(model):
     calls = {}
     scores = {}
-    how = {"num_beams": 3, "eos_token_id": [1, 5], "length_penalty": 1.5, "return_dict": True}
+    how = {"num_beams": 3, "eos_token_id": STOPS, "length_penalty": 1.5, "return_dict": True}
     for stopping in (True, False, "never"):
         run = generation._begin(model, prompts(1), 12, None, None, True, {
             **{key: value for key, value in how.items() if key != "return_dict"},
@@ -168,7 +168,7 @@ def test_more_beams_never_end_before_the_best_is_found_so_never_scores_at_least_
 
 def test_every_prompt_is_searched_as_if_alone(model):
     ids = prompts(4)
-    how = {"num_beams": 3, "num_return_sequences": 2, "eos_token_id": [1, 5], "pad_token_id": PAD}
+    how = {"num_beams": 3, "num_return_sequences": 2, "eos_token_id": STOPS, "pad_token_id": PAD}
     together = generate(model, ids, 9, **how)
     for i, row in enumerate(ids):
         alone = generate(model, row[None], 9, **how)
@@ -191,7 +191,7 @@ def test_behind_a_stop_token_stands_padding_and_nothing_before_it(model):
         *(model, prompts(8), 9),
         num_beams=4,
         num_return_sequences=4,
-        eos_token_id=[1, 5],
+        eos_token_id=STOPS,
         pad_token_id=7,
         length_penalty=0.0,
         return_dict=True,
@@ -200,8 +200,8 @@ def test_behind_a_stop_token_stands_padding_and_nothing_before_it(model):
     lengths = (found.beam_indices >= 0).sum(1)
     assert len(set(lengths.tolist())) > 1
     for row, length in zip(found.sequences[:, begin:].tolist(), lengths, strict=True):
-        assert not {1, 5} & set(row[: length - 1])
-        assert length == 9 or row[length - 1] in (1, 5)
+        assert not set(STOPS) & set(row[: length - 1])
+        assert length == 9 or row[length - 1] in STOPS
         assert set(row[length:]) <= {7}
 
 
@@ -238,7 +238,8 @@ def test_rules_hold_in_whatever_is_generated(model, num_beams):
 
 
 def test_a_large_repetition_penalty_prevents_repetition(model):
-    found = generate(model, prompts(), 5, num_beams=3, repetition_penalty=1e9)
+    how = {"num_beams": 3, "repetition_penalty": 1e9, "eos_token_id": None}
+    found = generate(model, prompts(), 5, **how)
     for row, ids in zip(found.tolist(), start(model, prompts()).tolist(), strict=True):
         assert len(set(row)) == len(set(ids)) + 5
 
@@ -249,7 +250,7 @@ def test_a_large_repetition_penalty_prevents_repetition(model):
 HOW = [
     {},
     {"num_beams": 4, "num_return_sequences": 2},
-    {"num_beams": 4, "eos_token_id": [1, 5], "early_stopping": True, "repetition_penalty": 1.3},
+    {"num_beams": 4, "eos_token_id": STOPS, "early_stopping": True, "repetition_penalty": 1.3},
     {"num_beams": 4, "do_sample": True, "temperature": 2.0},
     {"do_sample": True, "num_return_sequences": 3},
     {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 1.0, "num_return_sequences": 6},
@@ -331,6 +332,32 @@ def test_reordering_copies_nothing_that_did_not_move_or_stands_before_the_differ
     np.testing.assert_array_equal(cache.keys[1, 0, :, 0], [4, 5, 2, 3])
 
 
+TEXTS = np.array([[[1, 2, 3, 4], [1, 2, 5, 6]], [[1, 7, 3, 4], [1, 7, 3, 9]]])  # (S, n, T)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "beams", "heard"),
+    [
+        (TEXTS, [[0, 1], [0, 1]], []),
+        (TEXTS, [[0, 0], [0, 1]], [([0, 0, 2, 3], 2)]),
+        (TEXTS, [[0, 1], [1, 0]], [([0, 1, 3, 2], 3)]),
+        (TEXTS, [[1, 0], [1, 1]], [([1, 0, 3, 3], 2)]),
+        (TEXTS[:, [0, 0]], [[1, 0], [1, 1]], []),
+        (TEXTS[:, :1], [[0, 0], [0, 0]], [([0, 0, 1, 1], 0)]),
+    ],
+)
+def test_the_context_hears_which_texts_moved_and_how_far_they_agree_and_nothing_if_none(
+    tokens, beams, heard
+):
+    class Listener:
+        def reorder(self, rows, same):
+            calls.append((rows.tolist(), same))
+
+    calls = []
+    beam._reorder(Listener(), tokens, np.array(beams))
+    assert calls == heard
+
+
 # --- Drawn beams ------------------------------------------------------------------------------
 
 
@@ -360,11 +387,10 @@ def test_candidates_are_drawn_without_replacement_with_their_probabilities():
 
 def test_drawing_at_low_temperature_is_plain_beam_search(model):
     """Divided by a temperature of 1e-3, differences of log-probabilities outweigh all noise."""
-    how = {"num_beams": 1, "num_return_sequences": 1}
-    greedy = generate(model, prompts(), 6, **how)
+    plain = generate(model, prompts(), 6, num_beams=3)
     rng = np.random.default_rng(0)
     drawn = generate(model, prompts(), 6, num_beams=3, do_sample=True, temperature=1e-3, rng=rng)
-    np.testing.assert_array_equal(drawn, greedy)
+    np.testing.assert_array_equal(drawn, plain)
 
 
 # --- Groups -----------------------------------------------------------------------------------
@@ -427,7 +453,7 @@ def test_diverse_search_equals_the_papers_algorithm_written_as_loops(
 
 
 def test_groups_without_a_penalty_are_equal_searches(model):
-    how = {"eos_token_id": [1, 5], "pad_token_id": PAD}
+    how = {"eos_token_id": STOPS, "pad_token_id": PAD}
     one = generate(model, prompts(), 8, num_beams=2, num_return_sequences=2, **how)
     three = generate(
         model, prompts(), 8, num_beams=6, num_return_sequences=6, num_beam_groups=3, **how
@@ -442,6 +468,7 @@ def test_a_large_penalty_makes_groups_of_one_beam_differ_at_every_step(model):
         num_return_sequences=3,
         num_beam_groups=3,
         diversity_penalty=1e3,
+        eos_token_id=None,
     )
     for rows in found.reshape(3, 3, -1)[:, :, -8:]:
         assert all(len(set(column)) == 3 for column in rows.T.tolist())
@@ -495,7 +522,7 @@ def test_dropout_is_off_and_the_mode_is_as_it_was():
         ("gpt", {"attention_mask": np.zeros((3, 4))}, "an attention_mask of ones for a causal mod"),
         ("t5", {"attention_mask": np.ones((3, 5))}, "expected attention_mask of shape"),
         ("t5", {"max_new_tokens": 17}, "expected max_new_tokens <= the model's max_len = 16"),
-        ("gpt", {"num_beams": 2, "do_sample": True}, "expected rng="),
+        ("gpt", {"num_beams": 2, "do_sample": True}, "expected an rng to sample"),
         ("t5", {"num_return_sequences": 5}, "do_sample=True for num_return_sequences=5, got do"),
         ("t5", {"forced_bos_token_id": 11}, "forced_bos_token_id below vocab_size = 11, got 11"),
     ],

@@ -173,13 +173,15 @@ def test_generation_leaves_the_mode_of_the_model_as_it_was(model):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"input_ids": np.zeros((1, 0), int)}, r"expected input_ids \(B, T\) with T >= 1"),
+        ({"input_ids": np.zeros((1, 0), int)}, r"integer input_ids \(B, T\) with B, T >= 1, got"),
+        ({"input_ids": np.zeros((0, 5), int)}, r"B, T >= 1, got shape \(0, 5\) of int64; give at"),
+        ({"input_ids": PROMPT / 2}, r"integer input_ids .*got shape \(1, 5\) of float64; give at"),
         ({"max_new_tokens": -1}, "expected max_new_tokens >= 0, got -1"),
         ({"temperature": 0.0}, "expected temperature > 0"),
         ({"top_k": 0}, "expected top_k >= 1"),
         ({"top_p": 1.5}, "expected 0 < top_p <= 1"),
         ({"repetition_penalty": 0.0}, "expected repetition_penalty > 0"),
-        ({"do_sample": True}, "expected rng"),
+        ({"do_sample": True}, "expected an rng to sample, got None; pass rng"),
         (
             {"num_return_sequences": 5},
             "do_sample=True for num_return_sequences=5, got do_",
@@ -189,6 +191,39 @@ def test_generation_leaves_the_mode_of_the_model_as_it_was(model):
 def test_wrong_arguments_are_named_at_the_call(model, arguments, message):
     with pytest.raises(ValueError, match=message):
         generate(model, **{"input_ids": PROMPT, "max_new_tokens": 3, **arguments})
+
+
+WAYS = [
+    {},
+    {"do_sample": True, "top_k": 9, "top_p": 0.9},
+    {"num_beams": 3},
+    {"num_beams": 3, "do_sample": True, "top_p": 0.9},
+]
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_rules_that_leave_no_token_are_an_error(model, how):
+    rng = np.random.default_rng(0)
+    for rules in ({"bad_words_ids": [[token] for token in range(32)]}, {"no_repeat_ngram_size": 1}):
+        with pytest.raises(ValueError, match="got rules that ban them all; loosen no_repeat"):
+            generate(model, PROMPT, 40, rng=rng, **rules, **how)
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_text_that_has_ended_needs_no_token_that_may_come(model, how):
+    other = np.full((1, 31), 5)
+    once = {"no_repeat_ngram_size": 1, "return_dict": True, **how}
+    free = generate(model, other, 6, rng=np.random.default_rng(0), **once)
+    stop = min(set(range(32)) - set(free.sequences[0].tolist()))
+    full = np.delete(np.arange(32), stop)[None]  # all but the stop token were said
+    both = generate(
+        *(model, np.concatenate([other, full]), 6),
+        rng=np.random.default_rng(0),
+        eos_token_id=stop,
+        **once,
+    )
+    assert (both.sequences[1, 31:] == stop).all() and len(set(both.sequences[0, 31:].tolist())) > 1
+    assert np.isfinite(both.sequences_scores).all() and both.scores[1].tolist()[1:] == [0] * 5
 
 
 @settings(max_examples=20, deadline=None)

@@ -82,6 +82,12 @@ def test_a_stop_token_is_banned_before_min_new_tokens_and_not_after():
     ("how", "message"),
     [
         ({"num_return_sequences": 5}, "do_sample=True for num_return_sequences=5, got do_sample=F"),
+        (
+            {"temperature": 0.7},
+            "do_sample=True for temperature=0.7, got do_sample=False; leave temp",
+        ),
+        ({"top_k": 9}, "do_sample=True for top_k=9, got do_sample=False; leave top_k out"),
+        ({"top_p": 1.0, "num_beams": 2}, "do_sample=True for top_p=1.0, got do_sample=False"),
         ({"num_return_sequences": 5, "num_beams": 4}, "num_return_sequences <= num_beams = 4, got"),
         ({"num_beams": 4, "num_beam_groups": 3}, "num_beam_groups to divide num_beams = 4, got 3"),
         ({"num_beams": 4, "diversity_penalty": 1.0}, "num_beam_groups > 1 for diversity_penalty=1"),
@@ -109,8 +115,16 @@ def test_a_stop_token_is_banned_before_min_new_tokens_and_not_after():
         ),
         ({"eos_token_id": 1, "bad_words_ids": [[1]]}, r"bad_words_ids without eos_token_id.*\[1\]"),
         ({"bad_words_ids": [[]]}, "bad_words_ids with at least one token each"),
-        ({"bad_words_ids": [[-1]]}, "token ids >= 0, got others in bad_words_ids"),
-        ({"num_beams": 0}, "num_beams >= 1, got 0"),
+        (
+            {"bad_words_ids": [[-1]]},
+            r"bad_words_ids to be token ids >= 0, got \[\[-1\]\]; leave it out",
+        ),
+        ({"eos_token_id": -1}, "eos_token_id to be token ids >= 0, got -1; leave it out for None"),
+        (
+            {"length_penalty": float("nan"), "num_beams": 2},
+            "a finite length_penalty, got nan; leave",
+        ),
+        ({"num_beams": 0}, "num_beams >= 1, got 0; leave it out for 1"),
         ({"num_beam_groups": 0}, "num_beam_groups >= 1, got 0"),
         ({"num_return_sequences": 0}, "num_return_sequences >= 1, got 0"),
         ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size >= 0, got -1"),

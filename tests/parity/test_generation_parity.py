@@ -12,7 +12,9 @@ pytest.importorskip("transformers", reason="needs the extra: pip install minilm[
 
 from parity.test_models_parity import make_gpt  # noqa: E402
 from parity.test_seq2seq_parity import make_t5  # noqa: E402
+from transformers.generation import logits_process as warpers  # noqa: E402
 
+from minilm import generation  # noqa: E402
 from minilm.generation import generate  # noqa: E402
 
 V, NEW, PAD, STOP = 37, 9, 2, 1
@@ -124,6 +126,22 @@ def test_200_padded_sources_are_answered_as_by_transformers_t5(t5s, how):
     mask = (np.arange(12) < rng.integers(1, 13, (200, 1))).astype(int)
     found = [assert_equal(t5s, how, ids[i : i + 50], mask[i : i + 50]) for i in range(0, 200, 50)]
     assert max(s.shape[1] for s in found) <= NEW + 1
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"),
+    [(0.7, None, None), (1.0, 5, None), (1.0, None, 0.6), (1.8, 12, 0.9), (0.4, 30, 0.99)],
+)
+def test_drawing_is_from_what_the_warpers_of_transformers_leave(temperature, top_k, top_p):
+    logits = np.random.default_rng(6).normal(0, 3, (200, V)).round(1)  # with some that are equal
+    theirs = warpers.TemperatureLogitsWarper(temperature)(None, torch.from_numpy(logits))
+    if top_k is not None:
+        theirs = warpers.TopKLogitsWarper(top_k)(None, theirs)
+    if top_p is not None:
+        theirs = warpers.TopPLogitsWarper(top_p)(None, theirs)
+    seen = np.zeros((200, 0), int)
+    ours = generation._process(logits, seen, True, temperature, top_k, top_p, 1.0)
+    np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-14)
 
 
 @pytest.mark.parametrize("how", [{}, BEAMS, {**BEAMS, "forced_eos_token_id": 1}])
