@@ -238,6 +238,6 @@ def by_length(lengths: Sequence[int] | np.ndarray, batch_size: int) -> list[np.n
     [[1, 3], [0, 2]]
     """
     if batch_size < 1:
-        raise ValueError(f"by_length: expected batch_size >= 1, got {batch_size}")
+        raise ValueError(f"by_length: expected batch_size >= 1, got {batch_size}; try 32")
     order = np.argsort(lengths, kind="stable")
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -159,8 +159,8 @@ def random_masking(
     Raises: ValueError — p outside 0..1.
     Source: "blank noising" in Xie et al. 2017, arXiv 1703.02573.
 
-    >>> random_masking("the cat sat on the mat".split(), 0.2, "[MASK]", np.random.default_rng(0))
-    ['the', 'cat', '[MASK]', '[MASK]', 'the', 'mat']
+    >>> random_masking("the cat sat on the mat".split(), 0.2, "_", np.random.default_rng(0))
+    ['the', 'cat', '_', '_', 'the', 'mat']
     """
     masked = _drawn(words, p, rng)
     return [mask if hidden else word for word, hidden in zip(words, masked, strict=True)]
@@ -180,7 +180,8 @@ def augment(
 
     About the share α of its words is touched: p = α, and max(1, ⌊α · words⌋) swaps. Words are what
     white space parts, so a script without spaces is one word and stays as it is. The result is
-    never empty.
+    never empty. The mask is read as the text is: take a word that the tokenizer knows, as "_".
+    "[MASK]" would be cut into its signs, since special tokens in a text are ordinary text.
 
     Raises: ValueError — α not in (0, 1], a text without words.
     Source: Wei & Zou 2019, arXiv 1901.11196, section 2.

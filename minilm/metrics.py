@@ -153,7 +153,8 @@ def precision_recall_f1(
     """
     if average not in (None, "binary", "micro", "macro", "weighted"):
         raise ValueError(
-            f"expected average None, 'binary', 'micro', 'macro' or 'weighted', got {average!r}"
+            f"expected average None, 'binary', 'micro', 'macro' or 'weighted', got {average!r}; "
+            "'macro' weighs all classes alike"
         )
     labels, predictions, k = _counted(labels, predictions, ignore_index, n_classes)
     if average == "binary" and k > 2:

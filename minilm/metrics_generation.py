@@ -453,5 +453,7 @@ def _no_list(name: str, text: str) -> ValueError:
 
 def _option(name: str, value: str, known: dict[str, Any]) -> Any:
     if value not in known:
-        raise ValueError(f"expected {name} as one of {', '.join(known)}, got {value!r}")
+        raise ValueError(
+            f"expected {name} as one of {', '.join(known)}, got {value!r}; the first is usual"
+        )
     return known[value]

@@ -20,7 +20,7 @@ def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     (after O, after another type, at the start) begins one, as conlleval has it; so tags where B-
     only parts neighbours of one type (IOB1) are read rightly too.
 
-    Raises: ValueError — a tag that is not O, B-type or I-type.
+    Raises: ValueError — one string, tags that are none, a tag that is not O, B-type or I-type.
     Source: Tjong Kim Sang & De Meulder 2003, arXiv cs/0306050, and their script conlleval.
     Differs: seqeval's `end` is the last position, not the one behind it.
 
@@ -113,7 +113,9 @@ def normalize_answer(text: str, language: str = "en") -> str:
     ('quick brown fox', '红楼梦')
     """
     if language not in DROPPED:
-        raise ValueError(f"expected language 'en' or 'zh', got {language!r}")
+        raise ValueError(
+            f"expected language 'en' or 'zh', got {language!r}; take 'en' where spaces part words"
+        )
     text = text.lower().translate(DROPPED[language])
     return " ".join((ARTICLE.sub(" ", text) if language == "en" else text).split())
 
@@ -173,6 +175,7 @@ def _references(answers: Sequence[str], language: str) -> list[str]:
 
 
 def _list_of_str(strings: Sequence[str], name: str) -> Sequence[str]:
-    if isinstance(strings, str):
-        raise ValueError(f"expected {name} as a list of str, got {strings!r}; write [{strings!r}]")
+    if isinstance(strings, str) or not all(isinstance(string, str) for string in strings):
+        fix = f"write [{strings!r}]" if isinstance(strings, str) else "give names, not numbers"
+        raise ValueError(f"expected {name} as a list of str, got {strings!r:.80}; {fix}")
     return strings

@@ -43,7 +43,7 @@ class Optimizer:
             if unknown:
                 raise ValueError(
                     f"{type(self).__name__}: expected groups of params and {sorted(defaults)}, "
-                    f"got {sorted(unknown)}"
+                    f"got {sorted(unknown)}; correct these names"
                 )
             self.groups.append({**defaults, **group, "params": list(group["params"])})
         self.parameters: list[Tensor] = [p for group in self.groups for p in group["params"]]
@@ -115,8 +115,8 @@ class Optimizer:
         p, own = self.parameters[i], self._gradients[i]
         if p.data.base is not self.data:
             raise ValueError(
-                f"{type(self).__name__}: expected the parameter arrays it was made with, but one "
-                f"of shape {p.shape} was replaced; make the optimizer after the last change of "
+                f"{type(self).__name__}: expected the parameter arrays it was made with, got "
+                f"another of shape {p.shape}; make the optimizer after the last change of "
                 "dtype, and write with tensor[...] = values"
             )
         if p.grad is None or not p.requires_grad:
@@ -433,7 +433,13 @@ def constant_schedule(warmup_steps: int = 0) -> Schedule:
 def linear_schedule(
     total_steps: int, warmup_steps: int = 0, final: float = 0.0, hold: float = 0.0
 ) -> Schedule:
-    """After the warm-up, 1 until the share `hold` of all steps, then a line down to `final`."""
+    """After the warm-up, 1 until the share `hold` of all steps, then a line down to `final`:
+
+        1 + (final - 1) (t - b) / (T - b),  T = total_steps,  b = max(warmup_steps, hold · T)
+
+    Source: slanted triangular rates in Howard & Ruder 2018, arXiv 1801.06146, section 3.2, eq. 3,
+        where warmup_steps = T / 10 and final = 1 / 32. Differs: theirs begin at `final`.
+    """
 
     def factor(step: int) -> float:
         begin = max(warmup_steps, hold * total_steps)
@@ -463,6 +469,9 @@ def inverse_sqrt_schedule(warmup_steps: int, d_model: int | None = None) -> Sche
     Source: Vaswani et al. 2017, eq. 3.
     """
     if warmup_steps < 1:
-        raise ValueError(f"inverse_sqrt_schedule: expected warmup_steps >= 1, got {warmup_steps}")
+        raise ValueError(
+            f"inverse_sqrt_schedule: expected warmup_steps >= 1, got {warmup_steps}; the paper "
+            "takes 4000"
+        )
     scale = warmup_steps**0.5 if d_model is None else d_model**-0.5
     return lambda step: scale * min((step + 1) ** -0.5, (step + 1) * warmup_steps**-1.5)

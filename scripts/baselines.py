@@ -7,6 +7,7 @@ import numpy as np
 
 from minilm.functional import IGNORE_INDEX
 from minilm.nn import evaluation_mode
+from minilm.objectives.masked import Masking
 from minilm.tensor import no_grad
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -36,21 +37,26 @@ def originals(batch: dict[str, Array]) -> Array:
 class NeighbourGuess:
     """P(w | l, r) = a P(w | left = l) + a P(w | right = r) + (1 - 2a) P(w), by counting.
 
-    It sees the neighbours as they are, even where BERT's are hidden too.
+    It sees the neighbours as they are, even where BERT's are hidden too. What `masking` puts around
+    the texts is never hidden: it is a neighbour, but no guess.
     """
 
-    def __init__(self, batches: Iterable[dict[str, Array]], vocab_size: int) -> None:
-        self.counts = np.ones(vocab_size)  # one more than seen, so that nothing is impossible
+    def __init__(
+        self, batches: Iterable[dict[str, Array]], vocab_size: int, masking: Masking
+    ) -> None:
+        never = [masking.cls_id, masking.sep_id, masking.pad_id, masking.mask_id]
+        counts = np.ones(vocab_size)  # one more than seen, so that nothing is impossible
         pairs = []
         for batch in batches:
             real = batch["attention_mask"].astype(bool)
             rows = originals(batch)
-            self.counts += np.bincount(rows[real], minlength=vocab_size)
+            counts += np.bincount(rows[real], minlength=vocab_size)
             both = real[:, 1:] & real[:, :-1]
             pairs.append(np.stack([rows[:, :-1][both], rows[:, 1:][both]]))
-        self.unigram = self.counts / self.counts.sum()
+        counts[never] = 0
+        self.unigram = counts / counts.sum()
         left, right = np.concatenate(pairs, axis=1)
-        self.after, self.before = _table(left, right), _table(right, left)
+        self.after, self.before = _table(left, right, never), _table(right, left, never)
 
     def evaluate(self, batches: Iterable[dict[str, Array]]) -> dict[str, tuple[float, float]]:
         """(nats per token, accuracy) of the unigram and of the best mixture with the bigrams."""
@@ -75,8 +81,10 @@ class NeighbourGuess:
         }
 
 
-def _table(given: Array, found: Array) -> dict[int, tuple[Array, Array]]:
-    """given -> (what was found with it, its share)."""
+def _table(given: Array, found: Array, never: list[int]) -> dict[int, tuple[Array, Array]]:
+    """given -> (what was found with it, its share), without what is never hidden."""
+    hidden = ~np.isin(found, never)
+    given, found = given[hidden], found[hidden]
     order = np.argsort(given, kind="stable")
     given, found = given[order], found[order]
     values, starts = np.unique(given, return_index=True)

@@ -81,9 +81,9 @@ def per_class(examples: Sequence[Example], count: int, rng: np.random.Generator)
 def augmented(
     examples: Sequence[TextExample], copies: int, rng: np.random.Generator
 ) -> list[Example]:
-    """Each single text, and `copies` of it with words left out or swapped."""
+    """Each single text, and `copies` of it with words left out, swapped or masked."""
     if any(not isinstance(example, TextExample) or example.text_pair for example in examples):
         raise ValueError("--augment: expected a task of single texts, got another one")
     texts = [example.text for example in examples]
-    changed = finetuning.augment_texts(texts, [e.label for e in examples], copies, rng)
+    changed = finetuning.augment_texts(texts, [e.label for e in examples], copies, rng, mask="_")
     return [TextExample(text, None, label) for text, label in zip(*changed, strict=True)]

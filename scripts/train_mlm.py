@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"{len(train.documents.tokens):,} training and {len(validation.documents.tokens):,} "
           f"validation tokens, vocabulary {tokenizer.vocab_size:,}; bert with "
           f"{model.count_parameters():,} parameters")  # fmt: skip
-    guesses = NeighbourGuess(train.evaluation(64), tokenizer.vocab_size)
+    guesses = NeighbourGuess(train.evaluation(64), tokenizer.vocab_size, masking)
     rows = guesses.evaluate(validation.evaluation(64))
     records = common.train(
         model, train.sample, lambda: validation.evaluation(64), settings, directory

@@ -1,7 +1,9 @@
 """Laws of fine-tuning: what is frozen stays, layers join in order, rare classes weigh more."""
 
+import importlib
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +27,8 @@ from minilm.nn import Linear
 from minilm.nn.module import layer_groups
 from minilm.objectives.causal import sample_windows
 from minilm.optim import AdamW
+from minilm.tasks import TextExample
+from minilm.tokenizers import WordPieceTokenizer
 from minilm.training import train_step
 
 BERT = BertConfig(vocab_size=23, max_len=10, d_model=8, n_heads=2, n_layers=3, d_ff=12, n_labels=3)
@@ -347,6 +351,18 @@ def test_each_operation_has_its_turn_and_touches_the_share_alpha_of_the_words():
         sizes = [size for name, size in kinds.elements() if name == kind]
         assert 140 < len(sizes) < 260  # 200 expected, deviation 11.5
         assert abs(np.mean(sizes) - 10) < 1  # deviation 0.19
+
+
+def test_the_scripts_mask_is_a_word_that_the_encoder_reads(monkeypatch):
+    """ "[MASK]" in a text would be cut into its signs, as all special tokens in a text."""
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "scripts")
+    examples, rng = [TextExample("one two three four", None, "a")], np.random.default_rng(0)
+    more = importlib.import_module("splits").augmented(examples, 50, rng)
+    masked = [example.text for example in more if "_" in example.text]
+    assert masked and len(more) == 51
+    tokenizer = WordPieceTokenizer.train(["one two three four snake_case"], 60)
+    for text in masked:
+        assert tokenizer.ids["[UNK]"] not in tokenizer.encode(text)
 
 
 def test_a_short_text_still_has_one_swap():

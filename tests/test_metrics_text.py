@@ -151,6 +151,8 @@ def test_sentences_that_do_not_belong_together_are_errors():
         entity_f1([["O"], ["O", "O"]], [["O"], ["O"]])
     with pytest.raises(ValueError, match=r"expected tags as a list of str, got 'O'; write \['O'\]"):
         entity_f1(["O", "O"], ["O", "O"])  # the tags of one sentence, without its brackets
+    with pytest.raises(ValueError, match=r"expected tags as a list of str, got \[0\]; give names"):
+        entities([0])
 
 
 WORDS = [

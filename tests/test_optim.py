@@ -354,7 +354,7 @@ def test_a_replaced_parameter_array_is_an_error_and_nothing_is_changed(make):
     parameters[2].data = parameters[2].data.copy()
     before = [p.data.copy() for p in parameters]
     moments = {name: array.copy() for name, array in optimizer.state.items()}
-    with pytest.raises(ValueError, match=r"shape \(4, 4\) was replaced"):
+    with pytest.raises(ValueError, match=r"another of shape \(4, 4\); make"):
         optimizer.step()
     assert equal_bits([p.data for p in parameters], before) and (optimizer.steps == 3).all()
     assert all(np.array_equal(optimizer.state[name], array) for name, array in moments.items())
@@ -632,6 +632,15 @@ def test_after_clipping_the_norm_is_the_smaller_of_the_two(numbers, max_norm):
 def test_the_schedule_has_the_values_computed_by_hand(schedule, points):
     for step, factor in points.items():
         assert schedule(step) == pytest.approx(factor, rel=1e-14, abs=1e-15)
+
+
+@given(st.integers(10, 10_000), st.integers(2, 100), st.data())
+def test_a_linear_schedule_falls_as_the_slanted_triangle_of_howard_and_ruder(total, ratio, data):
+    cut = total // 10
+    t = data.draw(st.integers(cut, total))
+    p = 1 - (t - cut) / (cut * (total / cut - 1))
+    expected = (1 + p * (ratio - 1)) / ratio
+    assert linear_schedule(total, cut, 1 / ratio)(t) == pytest.approx(expected, rel=1e-9)
 
 
 @given(st.integers(0, 20_000), st.sampled_from([64, 512, 1024]), st.integers(1, 8000))

@@ -49,7 +49,8 @@ def mask_tokens(
     others for 10 % to keep, would give 81/10/9.
 
     Shapes: (B, T), (B, T), (), (V) -> (B, T), (B, T)
-    Raises: ValueError — arrays of different shapes, probability not in (0, 1], no random_ids.
+    Raises: ValueError — arrays of different shapes, probability not in (0, 1], no random_ids;
+        TypeError — ids that are not integers.
     Source: Devlin et al. 2018, arXiv 1810.04805, section 3.1 and appendix A.1.
     Differs: BERT counts special tokens into n, draws 80/10/10 for each token on its own, and its
         random tokens may be special ones.
@@ -62,10 +63,16 @@ def mask_tokens(
     >>> labels
     array([[-100,   11, -100, -100,   14, -100]])
     """
-    input_ids = np.array(input_ids, np.int64)
+    input_ids, random_ids = np.array(input_ids), np.asarray(random_ids)
     eligible = ~np.asarray(special_tokens_mask, bool)
     shapes = [input_ids.shape, eligible.shape, *([] if words is None else [np.shape(words)])]
     _check(shapes, probability, len(random_ids))
+    for ids in (input_ids, random_ids):
+        if ids.dtype.kind not in "iu":
+            raise TypeError(
+                f"mask_tokens: expected integer ids, got {ids.dtype}; tokenize the text"
+            )
+    input_ids = input_ids.astype(np.int64)
     budget = np.rint(probability * eligible.sum(1)).astype(np.int64)
     budget = np.maximum(budget, eligible.any(1))
     if words is None:
@@ -78,7 +85,7 @@ def mask_tokens(
     masked = place < MASKED * len(tokens)
     random = ~masked & (place < (MASKED + RANDOM) * len(tokens))
     tokens[masked] = mask_id
-    tokens[random] = np.asarray(random_ids)[rng.integers(len(random_ids), size=random.sum())]
+    tokens[random] = random_ids[rng.integers(len(random_ids), size=random.sum())]
     input_ids[selected] = tokens
     return input_ids, labels
 

@@ -104,7 +104,8 @@ class Documents:
         has. A is the first of them, how many is left to chance; B is the rest, or else as much of
         another document, beginning at any sentence outside this one, all equally likely.
 
-        Raises: ValueError — max_tokens below 2, no sentence elsewhere that is not the next.
+        Raises: ValueError — max_tokens below 2, a document's last sentence as `start`, no sentence
+        elsewhere that is not the next.
         BERT also makes a negative of a single long sentence; it draws the other document first,
         then the sentence, and does not look whether that is what follows.
         """
@@ -115,6 +116,11 @@ class Documents:
             )
         target = max_tokens if rng.random() >= SHORT else int(rng.integers(2, max_tokens + 1))
         stop = self._stop(start, target, least=2)
+        if stop - start < 2:
+            raise ValueError(
+                f"Documents.pair: expected a sentence that another of its document follows, got "
+                f"{start}, its last; take one of `starts`"
+            )
         split = int(rng.integers(start + 1, stop))
         first = self._between(start, split)
         if is_next:

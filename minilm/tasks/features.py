@@ -107,7 +107,7 @@ def text_features(
     Source: Devlin et al. 2018, section 4.1.
     """
     labelled = _labelled([example.label for example in examples])
-    cutter = _Cutter(tokenizer, max_len)
+    cutter = Cutter(tokenizer, max_len)
     index = {name: i for i, name in enumerate(labels)}
     rows = []
     for i, example in enumerate(examples):
@@ -143,7 +143,7 @@ def tag_features(
     """
     labelled = _labelled([example.tags for example in examples])
     stride = max_len // 4 if stride is None else stride
-    cutter = _Cutter(tokenizer, max_len)
+    cutter = Cutter(tokenizer, max_len)
     encode = lru_cache(2**14)(partial(tokenizer.encode, disallowed_special=()))
     index = {name: i for i, name in enumerate(labels)}
     rows = []
@@ -192,7 +192,7 @@ def span_features(
             "told apart by it"
         )
     stride = max_len // 4 if stride is None else stride
-    cutter = _Cutter(tokenizer, max_len)
+    cutter = Cutter(tokenizer, max_len)
     rows = []
     for i, example in enumerate(examples):
         context, asked = (
@@ -225,7 +225,7 @@ def choice_features(
     """
     labelled = _labelled([example.label for example in examples])
     n = len(examples[0].choices)
-    cutter = _Cutter(tokenizer, max_len)
+    cutter = Cutter(tokenizer, max_len)
     rows = []
     for i, example in enumerate(examples):
         right = example.label
@@ -247,19 +247,23 @@ def choice_features(
 # --- What they share --------------------------------------------------------------------------
 
 
-class _Cutter:
+class Cutter:
     """A tokenizer's template, truncation, windows and padding for texts that are tokens already.
+
+    `special` says, as to `encode`, what special tokens in a text are; ordinary text unless given.
 
     Raises: ValueError — a max_len without room for a token of each text, a negative stride.
     """
 
-    def __init__(self, tokenizer: Tokenizer, max_len: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, max_len: int, **special: Any) -> None:
         self.template, self.max_len = tokenizer.template, max_len
-        self.special_tokens, self.pad_token = tokenizer.special_tokens, tokenizer.pad_token
-        self.input_names = tokenizer.input_names
-        self.pad_id = self.special_tokens.get(self.pad_token or "", 0)  # masked: any will do
+        self.special_tokens, self.input_names = tokenizer.special_tokens, tokenizer.input_names
+        self.pad_token, self.pad_token_id = tokenizer.pad_token, tokenizer.pad_token_id
+        self.padding_side = "right"  # `windows` takes a row's first tokens
+        self.pad_id = self.pad_token_id or 0  # masked: any will do
         # Many examples have their context in common.
-        self.read = lru_cache(2**11)(partial(tokenizer.encode_with_offsets, disallowed_special=()))
+        special = special or {"disallowed_special": ()}
+        self.read = lru_cache(2**11)(partial(tokenizer.encode_with_offsets, **special))
 
     def encode_with_offsets(self, tokens: Any) -> Tokens:
         return tokens

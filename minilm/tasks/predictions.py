@@ -31,35 +31,45 @@ from minilm.tensor import Array, Tensor, no_grad
 # --- Scores -----------------------------------------------------------------------------------
 
 
-def predict(
-    model: Module, features: Features, batch_size: int = 32, workers: int | None = None
-) -> list[Array]:
-    """The head's scores for each row, in the rows' order, without dropout and without padding.
+def head_scores(output: Any) -> Array:
+    """Of a head's output its logits; of starts and ends (B, T, 2)."""
+    if output.logits is not None:
+        return output.logits.data
+    return np.stack([output.start_logits.data, output.end_logits.data], -1)
 
-    (K) for a text, (T, K) for tags, (T, 2) for starts and ends, (n) for choices. Batches of rows
-    of similar length are dealt to `workers` threads (as many as there are cores, unless given).
+
+def predict(
+    model: Module,
+    features: Features,
+    batch_size: int = 32,
+    workers: int | None = None,
+    read: Callable[[Any], Array] = head_scores,
+) -> list[Array]:
+    """What is to `read` of the output for each row, in their order, without dropout and padding.
+
+    That is (K) for a text, (T, K) for tags, (T, 2) for starts and ends, (n) for choices. Batches of
+    rows of similar length are dealt to `workers` threads (as many as cores, unless given).
     """
     workers = kernels.cores() if workers is None else workers
     batches = features.by_length(batch_size)
     lanes = [batches[i::workers] for i in range(min(workers, len(batches)))]
     with kernels.blas_threads(1), evaluation_mode(model):
-        found = kernels.run_parallel([partial(_lane, model, features, lane) for lane in lanes])
+        run = [partial(_lane, model, features, lane, read) for lane in lanes]
+        found = kernels.run_parallel(run)
     scores = {i: array for lane in found for i, array in lane}
     return [scores[i] for i in range(len(features.rows))]
 
 
 @no_grad()
-def _lane(model: Module, features: Features, batches: list[Array]) -> list[tuple[int, Array]]:
+def _lane(
+    model: Module, features: Features, batches: list[Array], read: Callable[[Any], Array]
+) -> list[tuple[int, Array]]:
     """The scores of some batches' rows, beside what other threads do."""
     scores = []
     for indices in batches:
-        output = model(**features.batch(indices, targets=False))
-        if output.logits is not None:
-            logits = output.logits.data
-        else:
-            logits = np.stack([output.start_logits.data, output.end_logits.data], -1)
-        for i, array in zip(indices.tolist(), logits, strict=True):
-            real = len(features.rows[i].places) if logits.ndim == 3 else None  # (T, K), or (K)
+        found = read(model(**features.batch(indices, targets=False)))
+        for i, array in zip(indices.tolist(), found, strict=True):
+            real = len(features.rows[i].places) if found.ndim == 3 else None  # (T, K), or (K)
             scores.append((i, array[:real]))
     return scores
 
@@ -115,17 +125,39 @@ def best_span(start: Array, end: Array, max_tokens: int = 30) -> tuple[int, int,
     """The i, j with i <= j < i + max_tokens and the largest startᵢ + endⱼ, and that sum.
 
     Shapes: (T), (T) -> (), (), ()
+    Raises: ValueError — max_tokens below 1, no scores.
     Source: Devlin et al. 2018, arXiv 1810.04805, section 4.2; the released code looks among the 20
         best starts and ends only.
 
     >>> best_span(np.array([1.0, 0.0, 5.0]), np.array([4.0, 2.0, 0.5]))
     (2, 2, 5.5)
     """
+    ((i, j, score),) = best_spans(start, end, max_tokens)
+    return i, j, score
+
+
+def best_spans(
+    start: Array, end: Array, max_tokens: int = 30, count: int = 1
+) -> list[tuple[int, int, float]]:
+    """The `count` best of what `best_span` gives the best of; fewer where there are not as many.
+
+    >>> best_spans(np.array([1.0, 0.0, 5.0]), np.array([4.0, 2.0, 0.5]), count=2)
+    [(2, 2, 5.5), (0, 0, 5.0)]
+    """
     length = min(max_tokens, len(end))
+    if length < 1:
+        raise ValueError(
+            f"best_span: expected max_tokens >= 1 and a score or more, got {max_tokens} and "
+            f"{len(end)} scores; BERT has 30 tokens"
+        )
     ends = np.pad(end, (0, length - 1), constant_values=-np.inf)
     sums = start[:, None] + sliding_window_view(ends, length)  # [i, k] = startᵢ + endᵢ₊ₖ
-    i, k = divmod(int(sums.argmax()), length)
-    return i, i + k, float(sums[i, k])
+    order = np.argsort(-sums, axis=None, kind="stable")[:count]
+    i, k = np.divmod(order, length)
+    scores = sums.ravel()[order]
+    kept = scores > -np.inf
+    triples = zip(i[kept].tolist(), (i + k)[kept].tolist(), scores[kept].tolist(), strict=True)
+    return list(triples)
 
 
 def predict_spans(
@@ -263,7 +295,9 @@ def score(
     }
     unknown = sorted(set(names) - set(known))
     if unknown:
-        raise ValueError(f"score: expected metrics of {', '.join(known)}, got {unknown}")
+        raise ValueError(
+            f"score: expected metrics of {', '.join(known)}, got {unknown}; correct these names"
+        )
     return {name: known[name](expected, predicted) for name in names}
 
 

@@ -57,10 +57,10 @@ def read_task(
             _read_file(task, file, skip_bad_rows, reading)
         if len(reading.examples) == before[0]:
             errors = reading.skipped[before[1] :]
-            first = f", the first: {errors[0]}" if errors else "; check the path"
+            first = f" (the first: {errors[0]})" if errors else ""
             raise TaskFileError(
                 f"{path}: expected examples of the task {task.name}, got none, and {len(errors)} "
-                f"malformed rows{first}"
+                f"malformed rows{first}; check the path and the task"
             )
     return reading
 
@@ -112,7 +112,7 @@ def _read_file(task: Task, file: Path, skip_bad_rows: bool, reading: Reading) ->
         except BadRow as bad:
             message = f"{file}, {place}: {bad}"
             if not skip_bad_rows:
-                hint = ", or leave such rows out: skip_bad_rows=True"
+                hint = ", or leave such rows out: skip_bad_rows=True, in scripts --skip-bad-rows"
                 raise TaskFileError(message + hint) from None
             reading.skipped.append(TaskFileError(message))
 

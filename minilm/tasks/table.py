@@ -58,7 +58,8 @@ class Task:
         ):
             if value not in known:
                 raise ValueError(
-                    f"task {self.name}: expected one of {', '.join(known)}, got {value!r}"
+                    f"task {self.name}: expected one of {', '.join(known)}, got {value!r}; look "
+                    "for a row in TASKS that is like it"
                 )
 
 

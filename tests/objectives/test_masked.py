@@ -218,6 +218,12 @@ def test_long_rows_of_words_have_nearly_the_share_of_labels_that_was_asked_for()
     assert ((labels != IGNORE_INDEX).sum(1) == 30).all()  # words of one piece fill what is left
 
 
+@pytest.mark.parametrize(("ids", "random_ids"), [([[7.5]], [8]), ([[7]], [8.5])])
+def test_ids_that_are_not_integers_are_an_error(ids, random_ids):
+    with pytest.raises(TypeError, match="expected integer ids, got float64; tokenize the text"):
+        mask_tokens(ids, [[0]], MASK, random_ids, np.random.default_rng(0))
+
+
 # --- Static masks, tokenizers, batches --------------------------------------------------------
 
 

@@ -237,6 +237,13 @@ def test_a_pair_without_room_for_two_tokens_is_an_error():
         LONG.pair(0, True, 1, np.random.default_rng(0))
 
 
+@pytest.mark.parametrize("is_next", [True, False])
+def test_a_pair_cannot_begin_with_a_documents_last_sentence(is_next):
+    last = int(LONG.bounds[1]) - 1
+    with pytest.raises(ValueError, match=f"another of its document follows, got {last}, its last"):
+        LONG.pair(last, is_next, 8, np.random.default_rng(0))
+
+
 # --- Rows -------------------------------------------------------------------------------------
 
 

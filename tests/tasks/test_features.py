@@ -194,6 +194,22 @@ def test_a_choice_stands_behind_question_and_context_of_which_the_end_is_cut():
     assert (batch["attention_mask"] == (batch["input_ids"] != PAD)).all()
 
 
+def test_rows_are_the_same_whichever_side_the_tokenizer_pads(monkeypatch):
+    def rows():
+        tags = tag_features(tagged([30, 2]), TOKENIZER, 12, TAGS, 3).rows
+        return [
+            *tags,
+            *choice_features([ChoiceExample("old", ("a", "the old"), 0)], TOKENIZER, 20).rows,
+        ]
+
+    right = rows()
+    monkeypatch.setattr(TOKENIZER, "padding_side", "left")
+    for one, other in zip(rows(), right, strict=True):
+        assert np.array_equal(one.places, other.places)
+        for name, array in one.inputs.items():
+            assert np.array_equal(array, other.inputs[name])
+
+
 def test_special_tokens_in_a_text_are_ordinary_text():
     example = SpanExample("q", "[MASK]", "[SEP] old", ((6, "old"),))
     (row,) = span_features([example], TOKENIZER, 40).rows

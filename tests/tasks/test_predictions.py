@@ -376,6 +376,11 @@ def test_scores_are_the_metrics_of_their_names():
         (lambda: score(["accuracy"], [], []), "got 0 for 0"),
         (lambda: predict_spans(Module(), windows()[0], max_answer_tokens=0), "got 0; BERT has 30"),
         (
+            lambda: best_span(np.ones(3), np.ones(3), 0),
+            "max_tokens >= 1 .*got 0 and 3 scores; BERT",
+        ),
+        (lambda: best_span(np.ones(0), np.ones(0)), "a score or more, got 30 and 0 scores; BERT"),
+        (
             lambda: gold(text_features([TextExample("old")], TOKENIZER, 20, ["a"])),
             "with labels, got none",
         ),

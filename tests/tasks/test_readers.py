@@ -426,7 +426,8 @@ def test_a_malformed_row_is_an_error_with_its_place_or_left_out(
     with pytest.raises(TaskFileError, match=message) as raised:
         read_task(task, path)
     assert str(raised.value).startswith(f"{path}, {place}: expected ")
-    assert re.search(r"got .*; .*, or leave such rows out: skip_bad_rows=True$", str(raised.value))
+    fix = "or leave such rows out: skip_bad_rows=True, in scripts --skip-bad-rows"
+    assert re.search(f"got .*; .*, {fix}$", str(raised.value))
     reading = read_task(task, path, skip_bad_rows=True)
     assert len(reading.skipped) == 1 and len(reading.examples) >= 1
     assert str(raised.value).startswith(str(reading.skipped[0]))
@@ -447,7 +448,7 @@ def test_a_malformed_row_is_an_error_with_its_place_or_left_out(
         ("squad", "[" * 100_000, "document: expected JSON"),
         ("squad", "[1]", "document: expected a JSON object"),
         ("race", '{"article": "a"}', "document: expected lists"),
-        ("jsonl", "x\ny\nz\n", "and 3 malformed rows, the first: .*line 1: expected JSON"),
+        ("jsonl", "x\ny\nz\n", "and 3 malformed rows .the first: .*line 1: expected JSON"),
     ],
 )
 def test_a_file_without_an_example_is_an_error_even_where_bad_rows_are_left_out(
