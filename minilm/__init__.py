@@ -11,17 +11,18 @@ PUBLIC = {
     "tensor": ("Tensor", "no_grad"),
     "models": ("GPT", "GPTConfig", "Llama", "LlamaConfig"),
     "models.ngram": ("NGram",),
-    "models.bert": ("Bert", "BertConfig", "roberta_config"),
+    "models.lstm": ("LSTMConfig", "LSTMLanguageModel"),
+    "models.bert": ("Bert", "BertConfig", "distilbert_config", "roberta_config"),
     "models.bert_heads": (
-        *("BertForMaskedLM", "BertForMultipleChoice", "BertForPreTraining"),
-        *("BertForQuestionAnswering", "BertForSequenceClassification"),
+        *("BertForMaskedLM", "BertForMultipleChoice", "BertForNextSentencePrediction"),
+        *("BertForPreTraining", "BertForQuestionAnswering", "BertForSequenceClassification"),
         "BertForTokenClassification",
     ),
     "models.transformer": ("Transformer", "TransformerConfig"),
     "models.t5": ("T5", "T5Config", "t5_v1_1_config"),
     "tokenizers": (
-        *("BPETokenizer", "CharTokenizer", "UnigramTokenizer", "WordPieceTokenizer"),
-        "load_tokenizer",
+        *("BPETokenizer", "CharTokenizer", "MarkedBPETokenizer", "UnigramTokenizer"),
+        *("WordPieceTokenizer", "load_tokenizer"),
     ),
     "optim": ("SGD", "Adam", "AdamW", "Muon", "Optimizers", "clip_grad_norm"),
     "data": ("embedded_corpus", "open_tokens", "read_texts", "split", "write_tokens"),
@@ -29,11 +30,14 @@ PUBLIC = {
     "checkpoint": ("load_model",),
     "training": ("Trainer", "TrainingConfig", "evaluate", "train_step"),
     "generation": ("generate", "stream"),
+    "pretrained": ("from_pretrained",),
+    "pretrained.tokenizers": ("save_tokenizer", "tokenizer_from_pretrained"),
+    "pipelines": ("pipeline",),
 }
 ROOMS = (
     *("kernels", "tensor", "reference", "functional", "nn", "models", "tokenizers", "objectives"),
     *("optim", "data", "metrics", "metrics_text", "metrics_generation", "tasks", "checkpoint"),
-    *("training", "finetuning", "logits", "beam", "generation"),
+    *("training", "finetuning", "logits", "beam", "generation", "pretrained", "pipelines"),
 )
 
 __all__ = [*ROOMS, *(name for names in PUBLIC.values() for name in names)]

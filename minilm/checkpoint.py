@@ -96,6 +96,7 @@ def load_model(directory: str | Path) -> Any:
         )
     weights, _ = load(Path(directory) / BEST)
     model.load_state_dict(weights)
+    model.id2label = {i: str(label) for i, label in enumerate(config.get("labels") or ())}
     model.eval()
     return model
 

@@ -188,3 +188,23 @@ def _masked_softmax(scores: Tensor, allowed: Array) -> Tensor:
     e = exp(scores - scores.data.max(-1, keepdims=True, initial=lowest))
     total = e.sum(-1, keepdims=True)
     return e / where(total.data > 0, total, 1.0)
+
+
+def lstm(
+    x: Tensor, h0: Tensor, c0: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor
+) -> Tensor:
+    """y = [h, c] of all steps: c[t] = f c[t-1] + i g,  h[t] = o tanh(c[t]).
+
+    Source: Hochreiter & Schmidhuber 1997, Neural Computation 9(8); Gers et al. 2000, Neural
+        Computation 12(10).
+    """
+    batch, width = h0.shape
+    hidden, cells = [h0], [c0]
+    for t in range(x.shape[1]):
+        a = linear(x[:, t], weight_ih, bias) + linear(hidden[-1], weight_hh)
+        i, f, g, o = (a[:, k * width : (k + 1) * width] for k in range(4))
+        cells.append(_sigmoid(f) * cells[-1] + _sigmoid(i) * tanh(g))
+        hidden.append(_sigmoid(o) * tanh(cells[-1]))
+    one_step = (1, batch, 1, width)
+    hidden, cells = ([s.reshape(one_step) for s in states] for states in (hidden, cells))
+    return concatenate([concatenate(hidden, axis=2), concatenate(cells, axis=2)])[:, :, 1:]

@@ -250,17 +250,13 @@ class TrainingConfig:
             **dict.fromkeys(("min_learning_rate", "muon_learning_rate"), 0),
         }.items():
             if getattr(self, name) < least:
-                raise ValueError(
-                    f"TrainingConfig: expected {name} >= {least}, got {getattr(self, name)}"
-                )
+                raise self._error(name, f"{name} >= {least}")
         for name in ("beta1", "beta2", "hold"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
-                    f"TrainingConfig: expected 0 <= {name} < 1, got {getattr(self, name)}"
-                )
+                raise self._error(name, f"0 <= {name} < 1")
         for name in ("learning_rate", "max_grad_norm"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"TrainingConfig: expected {name} > 0, got {getattr(self, name)}")
+                raise self._error(name, f"{name} > 0")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(
                 f"TrainingConfig: expected 0 < layer_decay <= 1, got {self.layer_decay}; 1 gives "
@@ -268,10 +264,13 @@ class TrainingConfig:
             )
         for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"TrainingConfig: expected {name} to be one of {', '.join(choices)}, "
-                    f"got {getattr(self, name)!r}"
-                )
+                raise self._error(name, f"{name} to be one of {', '.join(choices)}")
+
+    def _error(self, name: str, expected: str) -> ValueError:
+        return ValueError(
+            f"TrainingConfig: expected {expected}, got {getattr(self, name)!r}; its default is "
+            f"{getattr(TrainingConfig, name)!r}"
+        )
 
 
 def build_optimizer(model: Module, config: TrainingConfig) -> Optimizer | Optimizers:

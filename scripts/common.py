@@ -14,11 +14,13 @@ if find_spec("tqdm") is None or find_spec("matplotlib") is None:
 
 from tqdm import tqdm
 
-from minilm import training
+from minilm import checkpoint, training
 
 
-def add_fields(parser: argparse.ArgumentParser, *configs: type) -> None:
-    """A flag for each field of the dataclasses: max_steps becomes --max-steps."""
+def add_fields(
+    parser: argparse.ArgumentParser, *configs: type, without: Sequence[str] = ()
+) -> None:
+    """A flag for each field of the dataclasses but some: max_steps becomes --max-steps."""
     flags: dict[str, Any] = {}
     for config in configs:
         hints = get_type_hints(config)
@@ -26,7 +28,8 @@ def add_fields(parser: argparse.ArgumentParser, *configs: type) -> None:
             kind = hints[field.name]
             if isinstance(kind, types.UnionType):  # int | None
                 kind = next(part for part in get_args(kind) if part is not type(None))
-            flags.setdefault(field.name, kind)
+            if field.name not in without:
+                flags.setdefault(field.name, kind)
     for name, kind in flags.items():
         flag = "--" + name.replace("_", "-")
         if kind is bool:
@@ -69,41 +72,48 @@ def train(
     settings: training.TrainingConfig,
     directory: Path,
     before_step: Sequence[Callable[[int], None]] = (),
+    begin: Callable[[], None] | None = None,
+    resume: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Begin the run, or go on with it, under a progress bar; its records."""
+    """Begin the run, or go on with it, under a progress bar; its records.
+
+    `begin` makes a run of a directory that is none, when nothing is left that could be refused.
+    `resume` is what --resume takes to go on with it, the directory unless given.
+    """
+    optimizer = training.build_optimizer(model, settings)
+    schedule = training.build_schedule(settings)
     trainer = training.Trainer(
-        model,
-        training.build_optimizer(model, settings),
-        sample,
-        validation,
-        training.build_schedule(settings),
-        settings,
-        directory,
-        before_step=before_step,
+        model, optimizer, sample, validation, schedule, settings, directory, before_step=before_step
     )
+    if begin and not (directory / checkpoint.CONFIG).exists():
+        begin()
     trainer.resume()
     bar = Bar(settings.max_steps, trainer.progress.step)
     trainer.callbacks = [bar]
-    records = trainer.run()
-    bar.close()
-    return records
+    try:
+        return trainer.run()
+    except KeyboardInterrupt:
+        sys.exit(f"stopped; go on with --resume {resume or directory}")
+    finally:
+        bar.close()
 
 
-def plot_losses(records: list[dict[str, Any]], path: Path, lines: dict[str, float]) -> None:
+def plot_losses(
+    records: list[dict[str, Any]],
+    path: Path,
+    lines: dict[str, float],
+    ylabel: str = "loss (nats per token)",
+) -> None:
     """Training and validation loss over the steps, baselines as dotted lines."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    evaluated = [r for r in records if "val_loss" in r]
-    axes.plot(*zip(*((r["step"], r["train_loss"]) for r in records), strict=True), label="training")
-    axes.plot(
-        *zip(*((r["step"], r["val_loss"]) for r in evaluated), strict=True),
-        marker="o",
-        label="validation",
-    )
+    for key, label, marker in (("train_loss", "training", ""), ("val_loss", "validation", "o")):
+        points = [(record["step"], record[key]) for record in records if key in record]
+        axes.plot(*zip(*points, strict=True), marker=marker, label=label)
     for i, (label, value) in enumerate(lines.items()):
         axes.axhline(value, linestyle=":", color=f"C{i + 2}", label=f"{label}: {value:.3f}")
-    axes.set(xlabel="step", ylabel="loss (nats per token)")
+    axes.set(xlabel="step", ylabel=ylabel)
     axes.legend()
     figure.savefig(path, dpi=120)

@@ -8,8 +8,40 @@ What it teaches: a change is worth what it changes at equal steps, equal data an
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from minilm.training import read_records
+
+Records = list[dict[str, Any]]
+
+
+def draw(curves: dict[str, Records], out: Path) -> None:
+    """Print where each ends and draw them; records without a `train_loss` have no faint line."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        sys.exit("error: this script needs matplotlib: pip install -e '.[scripts]'")
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    ends = []
+    for i, (label, records) in enumerate(curves.items()):
+        trained, evaluated = (
+            [(r["step"], r[name]) for r in records if name in r]
+            for name in ("train_loss", "val_loss")
+        )
+        step, last = (evaluated or trained)[-1]
+        ends.append(last)
+        shown = f"{label}: {last:.3f}"
+        axes.plot(*zip(*trained, strict=True), color=f"C{i}", alpha=0.4)
+        axes.plot(*zip(*evaluated, strict=True), marker="o", color=f"C{i}", label=shown)
+        print(f"{label:>30} {step:6} steps {last:8.4f} nats per token")
+    axes.set(
+        xlabel="step",
+        ylabel="loss, nats per token (faint: training; dots: validation)",
+        ylim=(None, max(ends) + 1),
+    )
+    axes.legend()
+    figure.savefig(out, dpi=100)
 
 
 def main() -> None:
@@ -23,36 +55,12 @@ def main() -> None:
     labels = args.labels or [run.name for run in args.runs]
     if len(labels) != len(args.runs):
         sys.exit(f"error: expected {len(args.runs)} labels, one a run, got {len(labels)}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        sys.exit("error: this script needs matplotlib: pip install -e '.[scripts]'")
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
-    for i, (run, label) in enumerate(zip(args.runs, labels, strict=True)):
-        records = read_records(run)
-        if not records:
+    curves = {}
+    for run, label in zip(args.runs, labels, strict=True):
+        curves[label] = read_records(run)
+        if not curves[label]:
             sys.exit(f"error: {run}: expected a run with a metrics.jsonl, got none")
-        evaluated = [record for record in records if "val_loss" in record]
-        steps, losses = [r["step"] for r in records], [r["train_loss"] for r in records]
-        axes.plot(steps, losses, color=f"C{i}", alpha=0.4)
-        axes.plot(
-            [record["step"] for record in evaluated],
-            [record["val_loss"] for record in evaluated],
-            marker="o",
-            color=f"C{i}",
-            label=f"{label}: {evaluated[-1]['val_loss']:.3f}" if evaluated else label,
-        )
-        last = evaluated[-1]["val_loss"] if evaluated else float("nan")
-        print(f"{label:>30} {steps[-1]:6} steps {last:8.4f} nats per token")
-    top = max(record["val_loss"] for run in args.runs for record in read_records(run)[-1:])
-    axes.set(
-        xlabel="step",
-        ylabel="loss, nats per token (faint: training; dots: validation)",
-        ylim=(None, top + 1),
-    )
-    axes.legend()
-    figure.savefig(args.out, dpi=100)
+    draw(curves, args.out)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ that a bag of words is hard to beat. `--task` takes the names of `minilm.tasks.T
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,18 @@ import common
 import library
 import numpy as np
 from common import add_fields
-from prepare_head import begin, build, freeze
+from prepare_head import LABELLED, build, freeze, refuse_flags
 from report import report
+from run_dir import begin, new_or_resumed, parse_flags
 from splits import augmented, per_class, read_parts
 
 from minilm import checkpoint, finetuning, tasks, training
 from minilm.files import replacing
 from minilm.models.bert import BertConfig
 from minilm.tasks import Task, collect_labels
+from minilm.tasks.table import CLASSES
 
-LABELLED = ("sequence_classification", "token_classification")
-DOCSTRINGS = Task("docstrings", "tsv", LABELLED[0], ("accuracy", "macro_f1"), "text", None,
+DOCSTRINGS = Task("docstrings", "tsv", CLASSES, ("accuracy", "macro_f1"), "text", None,
                   "label", tuple(library.FAMILIES))  # fmt: skip
 TASKS = {"docstrings": DOCSTRINGS, **tasks.TASKS}
 
@@ -53,20 +55,23 @@ def parse() -> argparse.Namespace:
     add("--class-weights", action="store_true", help="rare classes weigh more")
     add("--augment", type=int, default=0, metavar="N", help="changed copies of each text")
     add("--stride", type=int, help="tokens that the windows of a long text share")
-    add("--language", default="en", choices=["en", "zh"], help="of the answers, to compare them")
+    add("--language", choices=["en", "zh"], help="of the answers, to compare them; default: en")
     add("--out", type=Path, default=Path("runs/finetune"))
     add("--resume", type=Path, metavar="RUN_DIR")
-    add_fields(parser, BertConfig, training.TrainingConfig)
-    return parser.parse_args()
+    add_fields(parser, BertConfig, training.TrainingConfig, without=["n_labels"])
+    return parse_flags(parser)
 
 
 def fine_tune(args: argparse.Namespace, parts: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Train, choose by the validation loss, report on the test; the scores of each model."""
     task, rng = TASKS[args.task], np.random.default_rng(args.seed or 0)
+    refuse_flags(args, task.head, parts["train"])
     every = [example for part in parts.values() for example in part]
     labels = () if task.head not in LABELLED else task.labels or collect_labels(every)
+    if args.resume:  # its own, even if the files have changed
+        labels = checkpoint.read_config(args.resume)["labels"]
     train = parts["train"]
-    if args.examples_per_class:
+    if args.examples_per_class is not None:
         train = per_class(train, args.examples_per_class, rng)
     if args.augment:
         train = augmented(train, args.augment, rng)
@@ -80,31 +85,23 @@ def fine_tune(args: argparse.Namespace, parts: dict[str, Any]) -> dict[str, dict
     if args.class_weights:
         targets = [row.targets["labels"].ravel() for row in rows["train"].rows]
         model.class_weights = finetuning.class_weights(np.concatenate(targets), len(labels))
-    begin(args, tokenizer, model, settings, labels)
     before_step = freeze(model, args)
     print(f"{args.task}: {', '.join(f'{len(part.examples):,} {n}' for n, part in rows.items())}; "
           f"{model.count_parameters():,} parameters")  # fmt: skip
     records = common.train(
         model, rows["train"].sample, lambda: rows["validation"].evaluation(64), settings,
-        args.out, before_step,
+        args.out, before_step, partial(begin, args, tokenizer, model, settings, labels=labels),
     )  # fmt: skip
-    common.plot_losses(records, args.out / "loss.png", {})
+    common.plot_losses(records, args.out / "loss.png", {}, "loss")
     model.load_state_dict(checkpoint.load(args.out / checkpoint.BEST)[0])
     may_be_none = {"null_threshold": 0.0} if task.unanswerable else {}
     predicted = head.predict(model, rows["test"], **may_be_none)
-    return report(task.metrics, labels, train, rows["test"], predicted, args.out, args.language)
+    return report(task.metrics, labels, train, rows["test"], predicted, args.out,
+                  args.language or "en")  # fmt: skip
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.resume:
-        flags = checkpoint.read_config(args.resume)["flags"]
-        args = argparse.Namespace(**{**flags, "out": args.resume, "resume": args.resume})
-        args.pretrained = args.pretrained and Path(args.pretrained)
-    elif (args.out / checkpoint.CONFIG).exists():
-        raise ValueError(
-            f"{args.out}: expected no run there, got one; go on with --resume {args.out}, or "
-            "choose another --out"
-        )
+    args = new_or_resumed(args, "data", "validation", "test", "pretrained")
     scores = fine_tune(args, read_parts(args))
     with replacing(args.out / "scores.json") as file:
         file.write(json.dumps(scores, indent=2).encode())
@@ -114,5 +111,5 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     try:
         main(parse())
-    except (ValueError, IndexError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, IndexError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")

@@ -49,6 +49,12 @@ FAMILY = {module: family for family, modules in FAMILIES.items() for module in m
 SHORTEST = 3  # words; shorter sentences say too little
 
 
+@cache
+def docstrings() -> list[tuple[str, str]]:
+    """Those of the whole library, with their modules: reading it takes seconds."""
+    return list(library_docstrings())
+
+
 def first_sentence(docstring: str) -> str:
     """What stands before the first full stop or empty line, on one line."""
     return " ".join(re.split(r"(?<=[.!?])\s|\n\s*\n", docstring.strip())[0].split())
@@ -65,7 +71,7 @@ def examples() -> dict[str, list[TextExample]]:
     """The sentences of each part with their families; one that two families have is in none."""
     families: dict[str, set[str]] = {}
     spelt: dict[str, str] = {}
-    for module, docstring in library_docstrings():
+    for module, docstring in docstrings():
         sentence = first_sentence(docstring)
         if module.split(".")[0] in FAMILY and len(sentence.split()) >= SHORTEST:
             key = sentence.lower()
@@ -82,9 +88,7 @@ def pretraining_text() -> str:
     """The docstrings without those whose first sentence is held back, an empty line between two."""
     held_back = {row.text for name in ("validation", "test") for row in examples()[name]}
     return "\n\n".join(
-        docstring
-        for _, docstring in library_docstrings()
-        if first_sentence(docstring) not in held_back
+        docstring for _, docstring in docstrings() if first_sentence(docstring) not in held_back
     )
 
 

@@ -13,96 +13,15 @@ side by side. Without --target an encoder-decoder writes its own.
 
 import argparse
 import sys
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from attention_maps import Picture, look
+from glyphs import fonts, names
 
 from minilm import checkpoint
-from minilm.generation import generate
-from minilm.models.causal import CausalLM
-from minilm.models.seq2seq import Seq2SeqLM, shift_right
-from minilm.nn import Module, MultiHeadAttention
-from minilm.tensor import Array, no_grad
 from minilm.tokenizers import Tokenizer, load_tokenizer
-
-Picture = tuple[tuple[Array, ...], list[int], list[int]]  # (H, T, S) of each layer; rows, columns
-CHINESE = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
-           "Microsoft YaHei", "SimHei", "PingFang SC", "Arial Unicode MS")  # fmt: skip
-SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥"}
-
-
-class Watched(Module):
-    """An attention layer that notes its weights on the way."""
-
-    def __init__(self, layer: MultiHeadAttention, seen: list[Array]) -> None:
-        self.layer, self.seen = layer, seen
-
-    def forward(self, x: Any, mask: Array | None = None, **rest: Any) -> Any:
-        self.seen.append(self.layer.weights(x, mask=mask))
-        return self.layer(x, mask=mask, **rest)
-
-
-@no_grad()
-def look(model: Any, tokenizer: Tokenizer, text: str, target: str | None) -> dict[str, Picture]:
-    """The attention of each kind that the model has, for one text, or for a text and another.
-
-    Raises: ValueError — a target for a model that reads one text.
-    """
-    ids = tokenizer.encode(text, disallowed_special=())
-    if isinstance(model, Seq2SeqLM):
-        c, source = model.config, [*ids, model.config.eos_token_id]
-        if target is None:
-            written = generate(model, np.array([source]), c.max_len)[0, 1:].tolist()
-        else:
-            written = [*tokenizer.encode(target, disallowed_special=()), c.eos_token_id]
-        labels = np.array([written])
-        output = model(np.array([source]), labels=labels, output_attentions=True)
-        read = shift_right(labels, c.decoder_start_token_id, c.pad_token_id)[0].tolist()
-        return {
-            "encoder": (output.encoder_attentions, source, source),
-            "decoder": (output.decoder_attentions, read, read),
-            "cross": (output.cross_attentions, written, source),
-        }
-    if not isinstance(model, CausalLM):  # BERT, under one of its heads
-        batch = tokenizer([text], None if target is None else [target])
-        output = model.bert(**batch, output_attentions=True)
-        ids = batch["input_ids"][0].tolist()
-        return {"self": (output.attentions, ids, ids)}
-    if target is not None:
-        raise ValueError(
-            "--target: expected none for a model that reads one text, got one; append it to --text"
-        )
-    seen: list[Array] = []
-    for block in model.blocks:  # type: ignore[attr-defined]
-        block.attention = Watched(block.attention, seen)
-    model(np.array([ids]))
-    return {"self": (tuple(seen), ids, ids)}
-
-
-@lru_cache
-def fonts() -> tuple[list[str], set[int]]:
-    """The fonts to write tokens with, and the characters that they have."""
-    from matplotlib import font_manager as manager
-
-    installed = {font.name for font in manager.fontManager.ttflist}
-    families = ["DejaVu Sans", *(name for name in CHINESE if name in installed)]
-    files = [manager.findfont(name) for name in families]
-    return families, {code for file in files for code in manager.get_font(file).get_charmap()}
-
-
-def names(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
-    """The tokens as text; a character that no font has, as its number."""
-    known = fonts()[1]
-    return [
-        "".join(
-            sign if ord(sign) in known else f"U+{ord(sign):X}"
-            for sign in (SIGNS.get(character, character) for character in tokenizer.decode([i]))
-        )
-        for i in ids
-    ]
 
 
 def draw(picture: Picture, tokenizer: Tokenizer, path: Path, only: argparse.Namespace) -> None:
@@ -120,7 +39,9 @@ def draw(picture: Picture, tokenizer: Tokenizer, path: Path, only: argparse.Name
         ("--head", only.head, layers[0].shape[1]),
     ):
         if number is not None and not 0 <= number < count:
-            raise ValueError(f"{name}: expected 0 to {count - 1}, got {number}")
+            raise ValueError(
+                f"{name}: expected 0 to {count - 1}, got {number}; leave it out to draw all"
+            )
         chosen.append(range(count) if number is None else [number])
     down, across = names(tokenizer, rows), names(tokenizer, columns)
     ticks: Any = {"fontsize": 7, "parse_math": False}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from common import pick
 from presets import PRESETS
+from run_dir import refuse_run
 
 from minilm import checkpoint, data, kernels, training
 from minilm.models import CAUSAL, build_model
@@ -40,32 +41,31 @@ def configure(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def texts(args: argparse.Namespace) -> Iterable[str]:
+    """The text of --data, or else the Python language reference."""
+    return data.read_texts(args.data) if args.data else [data.embedded_corpus()]
+
+
 def prepare(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
     """Tokenizer, token file and configuration of a new run.
 
     What can be refused is refused before anything in the directory is replaced; the configuration,
     which makes it a run, is written last.
     """
-    if (directory / checkpoint.CONFIG).exists() and not args.overwrite:
-        raise ValueError(
-            f"{directory}: expected no run there, got one; go on with --resume {directory}, "
-            "choose another --out, or replace it with --overwrite"
-        )
+    if not args.overwrite:
+        refuse_run(directory, "choose another --out, or replace it with --overwrite")
     config = configure(args)
-
-    def texts() -> Iterable[str]:
-        return data.read_texts(args.data) if args.data else [data.embedded_corpus()]
-
     tokenizer: Any
     if config["tokenizer"] == "char":
-        tokenizer = CharTokenizer.train(texts())
+        tokenizer = CharTokenizer.train(texts(args))
     else:
-        tokenizer = BPETokenizer.train(texts(), args.vocab_size or 1024)
+        tokenizer = BPETokenizer.train(texts(args), args.vocab_size or 1024)
     config["model_config"]["vocab_size"] = tokenizer.vocab_size
     model = build_model(config["model"], config["model_config"], np.random.default_rng(0))
+    training.build_optimizer(model, training.TrainingConfig(**config["training"]))
     new_tokens = directory / "tokens.new.npy"
     try:
-        for part in data.split(data.write_tokens(texts(), tokenizer, new_tokens)):
+        for part in data.split(data.write_tokens(texts(args), tokenizer, new_tokens)):
             check_stream(part, model.config.max_len)
     except ValueError:
         new_tokens.unlink(missing_ok=True)

@@ -37,20 +37,38 @@ def text_of(example: Any) -> str:
     )
 
 
+def is_labelled(example: Any) -> bool:
+    """Whether it says what should be predicted; a question without an answer does not."""
+    names = ("label", "tags", "answers")
+    return any(getattr(example, name, None) not in (None, ()) for name in names)
+
+
 def read_parts(args: argparse.Namespace) -> dict[str, list[Example]]:
     """The task's examples; those parts that no file was given for are taken from the training's.
 
-    Raises: ValueError — a part without examples, no file for a task that needs one.
+    Raises: ValueError — a part without examples or without labels, no file for a task that needs
+        one, a file for the task that needs none.
     """
     if args.task == "docstrings":
+        if args.data or args.validation or args.test or args.skip_bad_rows:
+            raise ValueError(
+                "--task docstrings: expected no files, got --data, --validation, --test or "
+                "--skip-bad-rows; name the files' task with --task"
+            )
         return {name: list(rows) for name, rows in library.examples().items()}
     if not args.data:
         raise ValueError(f"--task {args.task}: expected --data FILE, got none")
     parts: dict[str, list[Example]] = {name: [] for name in PARTS}
-    for name, files in zip(PARTS, (args.data, args.validation, args.test), strict=True):
+    for name, flag in zip(PARTS, ("data", "validation", "test"), strict=True):
+        files = getattr(args, flag)
         if files:
             reading = read_task(args.task, files, args.skip_bad_rows)
             parts[name] = reading.examples
+            if not any(map(is_labelled, reading.examples)):
+                raise ValueError(
+                    f"--{flag} {' '.join(files)}: expected examples with labels, got none; to "
+                    "learn from or to be judged by they need them"
+                )
             for error in reading.skipped[:5]:
                 print(f"left out: {error}", file=sys.stderr)
             if reading.skipped:
@@ -71,6 +89,8 @@ def read_parts(args: argparse.Namespace) -> dict[str, list[Example]]:
 
 def per_class(examples: Sequence[Example], count: int, rng: np.random.Generator) -> list[Example]:
     """So many examples of each class, or all of a class that has fewer, in their order."""
+    if count < 1:
+        raise ValueError(f"--examples-per-class: expected 1 or more, got {count}; 10, say")
     places: dict[Any, list[int]] = defaultdict(list)
     for i, example in enumerate(examples):
         places[getattr(example, "label", None)].append(i)

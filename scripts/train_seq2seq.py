@@ -16,18 +16,22 @@ is tested on: no date or number of the test was seen in training, in no form.
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import common
 import written
 from common import add_fields
 from pairs import read_parts
-from prepare_seq2seq import FAMILIES, begin, build, make_tasks
+from prepare_seq2seq import FAMILIES, TOKEN_IDS, build
+from run_dir import begin, new_or_resumed, parse_flags
 from score_seq2seq import CUT, SAMPLES, report, shown, write
+from tasks_seq2seq import make_tasks
 from tqdm import tqdm
 
 from minilm import checkpoint, training
 from minilm.files import replacing
+from minilm.logits import GenerationConfig
 from minilm.models.t5 import T5Config
 from minilm.models.transformer import TransformerConfig
 
@@ -53,17 +57,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--num-beams", type=int, default=1, help="of the search in the test")
     parser.add_argument("--out", type=Path, default=Path("runs/seq2seq"))
     parser.add_argument("--resume", type=Path, metavar="RUN_DIR")
-    add_fields(parser, TransformerConfig, T5Config, training.TrainingConfig)
-    return parser.parse_args()
+    add_fields(parser, TransformerConfig, T5Config, training.TrainingConfig, without=TOKEN_IDS)
+    return parse_flags(parser)
 
 
 def learn(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Train, choose by the validation loss, report on the test; the scores of each task."""
+    GenerationConfig(num_beams=args.num_beams)  # what it refuses, it refuses now
     embedded = args.written or ([] if args.data or args.pretrain else written.TASKS)
     parts = read_parts(embedded, args.data)
     tokenizer, model, settings = build(args, parts)
     tasks = make_tasks(args, parts, tokenizer, model.config)
-    begin(args, tokenizer, model, settings)
     sizes = [f"{len(own['train']):,} pairs of {task}" for task, own in parts.items()]
     print(f"{', '.join([*sizes, *([args.pretrain] if args.pretrain else [])])}; vocabulary "
           f"{tokenizer.vocab_size:,}; {model.count_parameters():,} parameters")  # fmt: skip
@@ -76,7 +80,7 @@ def learn(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 
     records = common.train(
         model, tasks["train"].sample, lambda: tasks["validation"].evaluation(64), settings,
-        args.out, [show],
+        args.out, [show], partial(begin, args, tokenizer, model, settings),
     )  # fmt: skip
     common.plot_losses(records, args.out / "loss.png", {})
     best, meta = checkpoint.load(args.out / checkpoint.BEST)
@@ -87,19 +91,7 @@ def learn(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.resume:
-        flags = checkpoint.read_config(args.resume).get("flags", {})
-        args = argparse.Namespace(
-            **{**vars(args), **flags, "out": args.resume, "resume": args.resume}
-        )
-    elif (args.out / checkpoint.CONFIG).exists():
-        raise ValueError(
-            f"{args.out}: expected no run there, got one; go on with --resume {args.out}, or "
-            "choose another --out"
-        )
-    else:
-        args.data = [str(Path(path).resolve()) for path in args.data]
-        args.pretrain = args.pretrain and str(Path(args.pretrain).resolve())
+    args = new_or_resumed(args, "data", "pretrain", "pretrained")
     scores = learn(args)
     with replacing(args.out / "scores.json") as file:
         file.write(json.dumps(scores, indent=2).encode())

@@ -210,6 +210,24 @@ def attention(
     return y
 
 
+def lstm(x: Array, h0: Array, c0: Array, weight_ih: Array, weight_hh: Array, bias: Array) -> Array:
+    (n_batch, length, in_width), width = x.shape, h0.shape[1]
+    y = np.zeros((2, n_batch, length, width))
+
+    def total(gate: int, b: int, t: int, k: int) -> float:
+        row, before = gate * width + k, y[0, b, t - 1] if t else h0[b]
+        a = sum(x[b, t, n] * weight_ih[row, n] for n in range(in_width))
+        a += sum(before[n] * weight_hh[row, n] for n in range(width))
+        return a + bias[row]
+
+    for t, b, k in np.ndindex(length, n_batch, width):
+        i, f, g, o = (total(gate, b, t, k) for gate in range(4))
+        before = y[1, b, t - 1, k] if t else c0[b, k]
+        cell = sigmoid(f) * before + sigmoid(i) * math.tanh(g)
+        y[0, b, t, k], y[1, b, t, k] = sigmoid(o) * math.tanh(cell), cell
+    return y
+
+
 # --- Specifications of tensor.py's primitives -------------------------------------------------
 
 
@@ -458,6 +476,7 @@ FUNCTIONAL: dict[str, list[Case]] = {
             label="everything at once",
         ),
     ],
+    "lstm": [Case(F.lstm, lstm, empty="BTC")],
 }
 
 TENSOR: dict[str, list[Case]] = {

@@ -13,8 +13,8 @@ import minilm
 
 PACKAGE = Path(minilm.__file__).parent
 ROOMS = [
-    *("kernels", "files", "tensor", "reference", "attention", "functional", "nn", "models"),
-    "tokenizers",
+    *("kernels", "files", "tensor", "reference", "attention", "recurrent", "functional"),
+    *("nn", "models", "tokenizers"),
     *(
         "objectives",
         "optim",
@@ -31,7 +31,7 @@ ROOMS = [
         "generation",
         "pretrained",
     ),
-    "pipelines",
+    *("pipelines", "__main__"),
 ]
 RUN_TIME = {"numpy", "regex", "minilm"} | set(sys.stdlib_module_names)
 

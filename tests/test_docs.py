@@ -20,7 +20,8 @@ from minilm.models.transformer import TransformerConfig
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 CHAPTERS = sorted((ROOT / "docs").glob("[0-9]*.md"))
-PAGES = [README, ROOT / "docs" / "README.md", *CHAPTERS]
+ARTICLES = ROOT / "docs" / "articles.md"
+PAGES = [README, ROOT / "docs" / "README.md", *CHAPTERS, ARTICLES]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 NAME = re.compile(r"`([A-Za-z_][\w.]*)`")  # of a function, class or constant, as a link's label
@@ -79,6 +80,14 @@ def test_every_chapter_has_code_that_runs_and_an_exercise():
     for page in CHAPTERS:
         assert [match for match in BLOCK.finditer(read(page)) if match[1] == "python"]
         assert "python tests/docs/test_exercises.py" in section(page, "Exercise")
+
+
+def test_each_example_of_the_articles_has_a_section_whose_code_asserts():
+    found = re.findall(r"^## (\w)\. .*?\n(.*?)(?=^## )", read(ARTICLES), re.MULTILINE | re.DOTALL)
+    assert "".join(letter for letter, _ in found) == "abcdefghij"
+    for letter, text in found:
+        blocks = [match[2] for match in BLOCK.finditer(text) if match[1] == "python"]
+        assert any("assert " in block for block in blocks), letter
 
 
 def test_the_two_commands_stand_on_lines_of_their_own():
@@ -239,14 +248,18 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def test_every_equation_names_a_function_and_a_test():
-    table = rows(section(README, "From equation to function to test"))
-    assert len(table) > 20
+@pytest.mark.parametrize(
+    ("page", "heading", "least"),
+    [(README, "From equation to function to test", 21), (ARTICLES, "The formulas", 10)],
+)
+def test_every_equation_names_a_function_and_a_test(page, heading, least):
+    table = rows(section(page, heading))
+    assert len(table) >= least
     for row in table:
         assert len(row) == 4, row
         for cell, folder in ((row[2], "minilm/"), (row[3], "tests/")):
             ((label, target),) = LINK.findall(cell)  # that it exists is tested above
-            assert NAME.fullmatch(label) and target.startswith(folder), cell
+            assert NAME.fullmatch(label) and target.removeprefix("../").startswith(folder), cell
 
 
 def test_every_difference_in_a_docstring_stands_in_the_table():

@@ -1,21 +1,24 @@
 """BERT: a post-norm encoder, whose tokens see both sides; its heads stand in `bert_heads`.
 
 Source: Devlin, Chang, Lee, Toutanova 2018, "BERT: Pre-training of Deep Bidirectional Transformers
-for Language Understanding", arXiv 1810.04805. RoBERTa (Liu et al. 2019, arXiv 1907.11692) is a
-configuration of it: `roberta_config`.
+for Language Understanding", arXiv 1810.04805. RoBERTa (Liu et al. 2019, arXiv 1907.11692) and
+DistilBERT (Sanh et al. 2019, arXiv 1910.01108) are configurations of it: `roberta_config`,
+`distilbert_config`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from minilm import functional as F
+from minilm.models.base import Model
 from minilm.models.config import check_config
 from minilm.nn import Dropout, Embedding, FeedForward, LayerNorm, Linear, Module, MultiHeadAttention
 from minilm.tensor import Array, Tensor, tanh
 
 Rng = np.random.Generator | None
+POOLERS = {"tanh": tanh, "relu": F.relu}
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,22 @@ class BertConfig:
     n_layers: int = 12
     d_ff: int = 3072
     dropout: float = 0.1
-    n_token_types: int = 2
+    head_dropout: float | None = None  # before a classifier: dropout unless given
+    n_token_types: int = field(default=2, metadata={"least": 0})  # 0: there are none
     first_position: int = 0  # RoBERTa's positions begin at 2
     layer_norm_eps: float = 1e-12
+    pooler: str | None = "tanh"  # its activation, "tanh" or "relu"; None: no pooler
+    tie_embeddings: bool = True  # the masked head's matrix is the embedding's
     init_std: float = 0.02
     n_labels: int = 2  # of the classification heads; 1 makes sequence classification a regression
 
     def __post_init__(self) -> None:
         check_config(self)
+        if self.pooler is not None and self.pooler not in POOLERS:
+            raise ValueError(
+                f"BertConfig: expected pooler to be one of {sorted(POOLERS)} or None, got "
+                f"{self.pooler!r}; it is the activation of the pooler"
+            )
 
 
 def roberta_config(**fields: Any) -> BertConfig:
@@ -49,12 +60,21 @@ def roberta_config(**fields: Any) -> BertConfig:
     return BertConfig(**{**roberta, **fields})
 
 
+def distilbert_config(**fields: Any) -> BertConfig:
+    """DistilBERT-base: half of the layers, no token types, ReLU before its classifiers.
+
+    >>> distilbert_config(pooler=None).n_layers
+    6
+    """
+    return BertConfig(**{"n_layers": 6, "n_token_types": 0, "pooler": "relu", **fields})
+
+
 @dataclass
 class EncoderOutput:
     """What the encoder gives; the last two only where they were asked for."""
 
     last_hidden_state: Tensor  # (B, T, C)
-    pooler_output: Tensor  # (B, C)
+    pooler_output: Tensor | None  # (B, C); None without a pooler
     hidden_states: tuple[Tensor, ...] | None = None  # n_layers + 1 of (B, T, C)
     attentions: tuple[Array, ...] | None = None  # n_layers of (B, H, T, T), without dropout
 
@@ -79,7 +99,7 @@ class EncoderBlock(Module):
         return self.norm2(x + self.dropout(self.feed_forward(x), rng))
 
 
-class Bert(Module):
+class Bert(Model):
     """The encoder: embeddings, blocks, and a pooler over the first position.
 
     >>> model = Bert(BertConfig(vocab_size=11, max_len=8, d_model=8, n_heads=2, n_layers=1,
@@ -95,11 +115,15 @@ class Bert(Module):
         n_positions = config.max_len + config.first_position
         self.token_embedding = Embedding(config.vocab_size, d_model, rng=rng, std=std)
         self.position_embedding = Embedding(n_positions, d_model, rng=rng, std=std)
-        self.type_embedding = Embedding(config.n_token_types, d_model, rng=rng, std=std)
+        self.type_embedding = (
+            Embedding(config.n_token_types, d_model, rng=rng, std=std)
+            if config.n_token_types
+            else None
+        )
         self.norm = LayerNorm(d_model, config.layer_norm_eps)
         self.dropout = Dropout(config.dropout)
         self.blocks = [EncoderBlock(config, rng) for _ in range(config.n_layers)]
-        self.pooler = Linear(d_model, d_model, rng=rng, std=std)
+        self.pooler = Linear(d_model, d_model, rng=rng, std=std) if config.pooler else None
 
     def forward(
         self,
@@ -122,9 +146,11 @@ class Bert(Module):
         mask = None
         if attention_mask is not None:
             mask = np.asarray(attention_mask).astype(bool)[:, None, None, :]
-        types = np.zeros_like(input_ids) if token_type_ids is None else np.asarray(token_type_ids)
         positions = np.arange(input_ids.shape[1]) + self.config.first_position
-        x = self.token_embedding(input_ids) + self.type_embedding(types)
+        x = self.token_embedding(input_ids)
+        if self.type_embedding is not None:
+            types = np.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+            x = x + self.type_embedding(np.asarray(types))
         x = self.dropout(self.norm(x + self.position_embedding(positions)), rng)
         hidden, attentions = [x], []
         for block in self.blocks:
@@ -134,10 +160,16 @@ class Bert(Module):
             hidden.append(x)
         return EncoderOutput(
             x,
-            tanh(self.pooler(x[:, 0])),
+            self._pool(x),
             tuple(hidden) if output_hidden_states else None,
             tuple(attentions) if output_attentions else None,
         )
+
+    def _pool(self, x: Tensor) -> Tensor | None:
+        """The first position, once more projected."""
+        if self.pooler is None or self.config.pooler is None:
+            return None
+        return POOLERS[self.config.pooler](self.pooler(x[:, 0]))
 
     def _check(self, input_ids: Array, **others: Array | None) -> None:
         limit = self.config.max_len

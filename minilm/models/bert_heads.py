@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minilm import functional as F
+from minilm.models.base import Model
 from minilm.models.bert import Bert, BertConfig, EncoderOutput, Rng
 from minilm.nn import Dropout, LayerNorm, Linear, Module
 from minilm.nn.module import parameter
@@ -30,22 +31,37 @@ class BertOutput:
     attentions: tuple[Array, ...] | None = None
 
 
-class BertHead(Module):
+class BertHead(Model):
     """Base of the models with a head: an encoder, and what a subclass puts on top.
 
     The subclass names its rows' labels in `label_names`; a batch without them gives no loss.
+
+    Raises: ValueError — a head that reads the pooler's output, in a configuration without one.
     """
 
     label_names: tuple[str, ...] = ("labels",)
+    reads_pooler = False
 
     def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
+        if self.reads_pooler and config.pooler is None:
+            raise ValueError(
+                f"{type(self).__name__}: expected a configuration with a pooler, which this head "
+                'reads, got pooler=None; take pooler="tanh", or a head that reads every token'
+            )
         self.config, self.rng = config, rng
         self.bert = Bert(config, rng)
-        self.dropout = Dropout(config.dropout)
+        head_dropout = config.dropout if config.head_dropout is None else config.head_dropout
+        self.dropout = Dropout(head_dropout)
 
     def encode(self, input_ids: Array, rng: Rng, **inputs: Any) -> EncoderOutput:
         """The encoder's output, for tokens, mask and types as `Bert` takes them."""
         return self.bert(input_ids, rng=self.rng if rng is None else rng, **inputs)
+
+    def encode_pooled(self, input_ids: Array, rng: Rng, **inputs: Any) -> tuple[Any, Tensor]:
+        """The encoder's output, and of it the pooled first position (B, C)."""
+        encoded = self.encode(input_ids, rng, **inputs)
+        assert encoded.pooler_output is not None
+        return encoded, encoded.pooler_output
 
     def drop(self, x: Tensor, rng: Rng) -> Tensor:
         """Dropout before a classifier."""
@@ -105,7 +121,7 @@ class BertClassifier(BertHead):
 
 
 class MaskedHead(Module):
-    """logits = W_e norm(GELU(W x + b)) + b_v, the embedding W_e tied to the input's.
+    """logits = W_e norm(GELU(W x + b)) + b_v, the embedding W_e tied to the input's, or its own.
 
     Shapes: (B, T, C), (V, C) -> (B, T, V)
     Source: Devlin et al. 2018, section 3.1 and the released code.
@@ -115,18 +131,36 @@ class MaskedHead(Module):
         self.dense = Linear(config.d_model, config.d_model, rng=rng, std=config.init_std)
         self.norm = LayerNorm(config.d_model, config.layer_norm_eps)
         self.bias = parameter(np.zeros(config.vocab_size, np.float32))
+        self.decoder = (
+            None
+            if config.tie_embeddings
+            else Linear(config.d_model, config.vocab_size, False, rng=rng, std=config.init_std)
+        )
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        return F.linear(self.norm(F.gelu(self.dense(x))), embedding, self.bias)
+        weight = embedding if self.decoder is None else self.decoder.weight
+        return F.linear(self.norm(F.gelu(self.dense(x))), weight, self.bias)
 
 
 def labelled(x: Tensor, labels: Array) -> tuple[Tensor, Array]:
     """The positions (N, C) that have a label, and the labels (N).
 
     Shapes: (B, T, C), (B, T) -> (N, C), (N)
+    Raises: ValueError — labels of another shape.
     """
-    kept = np.asarray(labels) != F.IGNORE_INDEX
-    return x[kept], np.asarray(labels)[kept]
+    labels = _shaped(labels, x.shape[:2])
+    kept = labels != F.IGNORE_INDEX
+    return x[kept], labels[kept]
+
+
+def _shaped(labels: Array, shape: tuple[int, ...]) -> Array:
+    labels = np.asarray(labels)
+    if labels.shape != shape:
+        raise ValueError(
+            f"labels: expected shape {shape} for these input_ids, got {labels.shape}; give one to "
+            "each row, or, where tokens are labelled, to each token"
+        )
+    return labels
 
 
 class BertForPreTraining(BertHead):
@@ -140,6 +174,7 @@ class BertForPreTraining(BertHead):
     """
 
     label_names = ("labels", "next_sentence_label")
+    reads_pooler = True
 
     def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
         super().__init__(config, rng)
@@ -155,8 +190,8 @@ class BertForPreTraining(BertHead):
         **inputs: Any,
     ) -> BertOutput:
         """Shapes: (B, T), labels (B, T), next_sentence_label (B) -> logits (N, V), (B, 2)"""
-        encoded = self.encode(input_ids, rng, **inputs)
-        relationship = self.next_sentence(encoded.pooler_output)
+        encoded, pooled = self.encode_pooled(input_ids, rng, **inputs)
+        relationship = self.next_sentence(pooled)
         x, losses = encoded.last_hidden_state, []
         if labels is not None:
             x, labels = labelled(x, labels)
@@ -197,6 +232,28 @@ class BertForMaskedLM(BertHead):
         return BertOutput(loss, logits, **_traces(encoded))
 
 
+class BertForNextSentencePrediction(BertHead):
+    """Whether the second text follows the first: 0 = it does, 1 = it does not.
+
+    Source: Devlin et al. 2018, section 3.1, task 2.
+    """
+
+    reads_pooler = True
+
+    def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
+        super().__init__(config, rng)
+        self.next_sentence = Linear(config.d_model, 2, rng=rng, std=config.init_std)
+
+    def forward(
+        self, input_ids: Array, labels: Array | None = None, rng: Rng = None, **inputs: Any
+    ) -> BertOutput:
+        """Shapes: (B, T), labels (B) -> logits (B, 2)"""
+        encoded, pooled = self.encode_pooled(input_ids, rng, **inputs)
+        logits = self.next_sentence(pooled)
+        loss = None if labels is None else F.cross_entropy(logits, np.asarray(labels))
+        return BertOutput(loss, logits, **_traces(encoded))
+
+
 class BertForSequenceClassification(BertClassifier):
     """One label for a text or a pair: logits = W dropout(pooled) + b.
 
@@ -205,16 +262,18 @@ class BertForSequenceClassification(BertClassifier):
     Source: Devlin et al. 2018, section 4.1.
     """
 
+    reads_pooler = True
+
     def forward(
         self, input_ids: Array, labels: Array | None = None, rng: Rng = None, **inputs: Any
     ) -> BertOutput:
         """Shapes: (B, T), labels (B) -> logits (B, n_labels)"""
-        encoded = self.encode(input_ids, rng, **inputs)
-        logits = self.classifier(self.drop(encoded.pooler_output, rng))
+        encoded, pooled = self.encode_pooled(input_ids, rng, **inputs)
+        logits = self.classifier(self.drop(pooled, rng))
         loss = None
         regression = self.config.n_labels == 1 and self.class_weights is None
         if labels is not None and regression:
-            error = logits[:, 0] - Tensor(np.asarray(labels, logits.dtype))
+            error = logits[:, 0] - Tensor(_shaped(labels, logits.shape[:1]).astype(logits.dtype))
             loss = (error * error).mean()
         elif labels is not None:
             loss = self.classification_loss(logits, labels)
@@ -245,7 +304,8 @@ class BertForTokenClassification(BertClassifier):
 class BertForQuestionAnswering(BertHead):
     """Where the answer starts and ends: a score for each, at every position.
 
-    L = (L_start + L_end) / 2. A window without the answer has both at 0, the [CLS] token.
+    L = (L_start + L_end) / 2. A window without the answer has both at 0, the [CLS] token. The
+    softmax is over all positions, padding too: how much there is changes the loss, but no score.
 
     Source: Devlin et al. 2018, section 4.2 and 4.3.
     """
@@ -264,7 +324,15 @@ class BertForQuestionAnswering(BertHead):
         rng: Rng = None,
         **inputs: Any,
     ) -> BertOutput:
-        """Shapes: (B, T), positions (B), (B) -> logits (B, T), (B, T)"""
+        """Shapes: (B, T), positions (B), (B) -> logits (B, T), (B, T)
+
+        Raises: ValueError — starts without ends, or ends without starts.
+        """
+        if (start_positions is None) != (end_positions is None):
+            raise ValueError(
+                "BertForQuestionAnswering: expected start_positions and end_positions, got one of "
+                "them; give both to train, neither to predict"
+            )
         encoded = self.encode(input_ids, rng, **inputs)
         logits = self.classifier(encoded.last_hidden_state)
         start, end = logits[:, :, 0], logits[:, :, 1]
@@ -289,6 +357,8 @@ class BertForMultipleChoice(BertHead):
     Source: Devlin et al. 2018, section 4.4.
     """
 
+    reads_pooler = True
+
     def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
         super().__init__(config, rng)
         self.classifier = Linear(config.d_model, 1, rng=rng, std=config.init_std)
@@ -296,7 +366,15 @@ class BertForMultipleChoice(BertHead):
     def forward(
         self, input_ids: Array, labels: Array | None = None, rng: Rng = None, **inputs: Any
     ) -> BertOutput:
-        """Shapes: (B, n, T), labels (B) -> logits (B, n)"""
+        """Shapes: (B, n, T), labels (B) -> logits (B, n)
+
+        Raises: ValueError — input_ids is not (B, n, T).
+        """
+        if np.ndim(input_ids) != 3:
+            raise ValueError(
+                "BertForMultipleChoice: expected input_ids (B, n, T), a row for each of n choices, "
+                f"got shape {np.shape(input_ids)}; put an example's rows into one axis"
+            )
         n_rows, n_choices = np.shape(input_ids)[:2]
 
         def flat(array: Any) -> Any:
@@ -304,8 +382,8 @@ class BertForMultipleChoice(BertHead):
             return array.reshape(-1, array.shape[-1]) if is_input else array
 
         inputs = {name: flat(array) for name, array in inputs.items()}
-        encoded = self.encode(flat(np.asarray(input_ids)), rng, **inputs)
-        logits = self.classifier(self.drop(encoded.pooler_output, rng))
+        encoded, pooled = self.encode_pooled(flat(np.asarray(input_ids)), rng, **inputs)
+        logits = self.classifier(self.drop(pooled, rng))
         logits = logits.reshape(n_rows, n_choices)
         loss = None if labels is None else F.cross_entropy(logits, np.asarray(labels))
         return BertOutput(loss, logits, **_traces(encoded))

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from minilm import functional as F
-from minilm.nn import KeyValueCache, Module
+from minilm.models.base import Model
+from minilm.nn import KeyValueCache
 from minilm.tensor import Array, Tensor
 
 
@@ -18,7 +19,7 @@ class CausalOutput:
     loss: Tensor | None = None
 
 
-class CausalLM(Module):
+class CausalLM(Model):
     """P(w₁ … w_T) = Πₜ P(wₜ | w₁ … wₜ₋₁): base of the models that predict the next token.
 
     A subclass has `config` (with max_len, n_layers ...), and `hidden` and `project`; this class
@@ -29,11 +30,16 @@ class CausalLM(Module):
     config: Any
     rng: np.random.Generator | None
 
+    @property
+    def window(self) -> int:
+        """How many tokens it can read at once."""
+        return self.config.max_len
+
     def hidden(
         self,
         input_ids: Array,
         mask: Array | None,
-        caches: list[KeyValueCache] | None,
+        caches: list[Any] | None,
         rng: np.random.Generator | None,
     ) -> Tensor:
         """The last layer's normalised output (B, T, C)."""
@@ -43,11 +49,12 @@ class CausalLM(Module):
         """(B, T, C) -> logits (B, T, V)."""
         raise NotImplementedError(f"{type(self).__name__} needs a project method")
 
-    def new_caches(self, batch: int) -> list[KeyValueCache]:
+    def new_caches(self, batch: int) -> list[Any]:
         """Empty caches, one a layer, with room for the whole context window."""
         c = self.config
         heads = getattr(c, "n_kv_heads", None) or c.n_heads
-        shape, dtype = (batch, heads, c.max_len, c.d_model // c.n_heads), self.parameters()[0].dtype
+        width = getattr(c, "d_kv", None) or c.d_model // c.n_heads
+        shape, dtype = (batch, heads, c.max_len, width), self.parameters()[0].dtype
         return [KeyValueCache(*shape, dtype) for _ in range(c.n_layers)]
 
     def forward(
@@ -55,7 +62,7 @@ class CausalLM(Module):
         input_ids: Array,
         labels: Array | None = None,
         attention_mask: Array | None = None,
-        caches: list[KeyValueCache] | None = None,
+        caches: list[Any] | None = None,
         logits_to_keep: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> CausalOutput:
@@ -70,10 +77,10 @@ class CausalLM(Module):
         """
         input_ids = np.asarray(input_ids)
         past = caches[0].length if caches else 0
-        if input_ids.ndim != 2 or past + input_ids.shape[1] > self.config.max_len:
+        if input_ids.ndim != 2 or past + input_ids.shape[1] > self.window:
             raise ValueError(
                 f"{type(self).__name__}: expected input_ids (B, T) with at most max_len = "
-                f"{self.config.max_len} positions, got shape {input_ids.shape} after {past} cached "
+                f"{self.window} positions, got shape {input_ids.shape} after {past} cached "
                 "ones; cut the text into windows, or build the model with a larger max_len"
             )
         mask = None
@@ -82,7 +89,8 @@ class CausalLM(Module):
             if np.shape(attention_mask) != expected:
                 raise ValueError(
                     f"{type(self).__name__}: expected attention_mask of shape {expected}, one "
-                    f"entry for each position so far, got {np.shape(attention_mask)}"
+                    f"entry for each position so far, got {np.shape(attention_mask)}; take it "
+                    "from the tokenizer call that gave the ids"
                 )
             mask = np.asarray(attention_mask).astype(bool)[:, None, None, :]
         hidden = self.hidden(input_ids, mask, caches, self.rng if rng is None else rng)

@@ -1,7 +1,10 @@
 """The check that every model's configuration goes through."""
 
+import math
 from dataclasses import fields
 from typing import Any
+
+NOT_NEGATIVE = ("_eps", "_std", "_factor", "_theta")
 
 
 def check_config(config: Any) -> None:
@@ -11,20 +14,27 @@ def check_config(config: Any) -> None:
         value = getattr(config, field.name)
         whole = field.type is int or (field.type == int | None and value is not None)
         token = field.name.endswith("_token_id")
-        least = 0 if field.default == 0 or token else 1
+        least = field.metadata.get("least", 0 if field.default == 0 or token else 1)
         if whole and (not isinstance(value, int) or isinstance(value, bool) or value < least):
             raise ValueError(
-                f"{name}: expected {field.name} to be a whole number >= {least}, got {value!r}"
+                f"{name}: expected {field.name} to be a whole number >= {least}, got {value!r}; "
+                "correct it in the configuration"
+            )
+        if field.name.endswith(NOT_NEGATIVE) and not 0 <= value < math.inf:
+            raise ValueError(
+                f"{name}: expected {field.name} to be a finite number >= 0, got {value!r}; its "
+                f"default is {field.default!r}"
             )
         if token and value >= config.vocab_size:
             raise ValueError(
                 f"{name}: expected {field.name} below vocab_size = {config.vocab_size}, got "
                 f"{value}; take both from the tokenizer"
             )
-    if getattr(config, "d_kv", None) is None and config.d_model % config.n_heads:
+    heads = getattr(config, "n_heads", 1)
+    if getattr(config, "d_kv", None) is None and config.d_model % heads:
         raise ValueError(
             f"{name}: expected n_heads to divide d_model, got d_model {config.d_model} and n_heads "
-            f"{config.n_heads}; choose d_model as a multiple of n_heads"
+            f"{heads}; choose d_model as a multiple of n_heads"
         )
     if not 0 <= config.dropout < 1:
         raise ValueError(

@@ -17,6 +17,7 @@ from minilm.nn import (
     FeedForward,
     KeyValueCache,
     LayerNorm,
+    Linear,
     Module,
     MultiHeadAttention,
 )
@@ -35,6 +36,7 @@ class GPTConfig:
     d_ff: int | None = None  # 4 d_model unless given
     dropout: float = 0.0
     layer_norm_eps: float = 1e-5
+    tie_embeddings: bool = True
     init_std: float = 0.02
 
     def __post_init__(self) -> None:
@@ -94,6 +96,11 @@ class GPT(CausalLM):
         self.dropout = Dropout(config.dropout)
         self.blocks = [Block(config, rng) for _ in range(config.n_layers)]
         self.final_norm = LayerNorm(d_model, config.layer_norm_eps)
+        self.head = (
+            None
+            if config.tie_embeddings
+            else Linear(d_model, config.vocab_size, bias=False, rng=rng, std=std)
+        )
 
     def hidden(
         self,
@@ -111,4 +118,6 @@ class GPT(CausalLM):
         return self.final_norm(x)
 
     def project(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self.token_embedding.weight)  # tied: reads and writes
+        if self.head is None:  # tied: reads and writes
+            return F.linear(hidden, self.token_embedding.weight)
+        return self.head(hidden)

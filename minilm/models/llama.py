@@ -42,6 +42,7 @@ class LlamaConfig:
     n_heads: int = 4
     n_layers: int = 4
     n_kv_heads: int | None = None  # n_heads unless given
+    d_kv: int | None = None  # the width of a head: d_model / n_heads unless given
     d_ff: int | None = None  # 8/3 d_model, rounded up to a multiple of 32, unless given
     dropout: float = 0.0
     norm_eps: float = 1e-5
@@ -76,6 +77,8 @@ class Block(Module):
             dropout=c.dropout,
             rotary=rotary,
             qk_norm=c.qk_norm,
+            norm_eps=c.norm_eps,
+            head_width=c.d_kv,
             std=std,
             out_std=out_std,
         )
@@ -106,7 +109,7 @@ class Llama(CausalLM):
     def __init__(self, config: LlamaConfig, rng: np.random.Generator) -> None:
         self.config, self.rng = config, rng
         c = config
-        rotary = Rotary(c.d_model // c.n_heads, c.max_len, c.rope_theta)
+        rotary = Rotary(c.d_kv or c.d_model // c.n_heads, c.max_len, c.rope_theta)
         self.token_embedding = Embedding(c.vocab_size, c.d_model, rng=rng, std=c.init_std)
         self.blocks = [Block(c, rotary, rng) for _ in range(c.n_layers)]
         self.final_norm = RMSNorm(c.d_model, c.norm_eps)

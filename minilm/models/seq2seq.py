@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from minilm import functional as F
-from minilm.nn import KeyValueCache, KeyValues, Module, MultiHeadAttention
+from minilm.models.base import Model
+from minilm.nn import KeyValueCache, KeyValues, MultiHeadAttention
 from minilm.tensor import Array, Tensor, no_grad
 
 Rng = np.random.Generator | None
@@ -90,7 +91,7 @@ class Record:
         return None if items is None else tuple(items)
 
 
-class Seq2SeqLM(Module):
+class Seq2SeqLM(Model):
     """P(y | x) = Πₜ P(yₜ | y₁ … yₜ₋₁, x): base of the models that read a text and write another.
 
     A subclass has `config` (with max_len, label_smoothing, decoder_start_token_id, pad_token_id);

@@ -43,6 +43,7 @@ class T5Config:
     label_smoothing: float = 0.0
     gated: bool = False  # feed_forward: gelu(x G) · x U for relu(x U)
     tie_embeddings: bool = True
+    scale_logits: bool | None = None  # by 1/√d_model: where embeddings are tied, unless given
     n_buckets: int = 32
     max_distance: int = 128
     norm_eps: float = 1e-6
@@ -82,7 +83,7 @@ def attention(
         std=config.init_factor * config.d_model**-0.5,
         out_std=config.init_factor * (config.n_heads * width) ** -0.5,
     )
-    layer.q.weight[...] = layer.q.weight.data * width**-0.5
+    layer.q.weight.data = layer.q.weight.data * width**-0.5
     return layer
 
 
@@ -246,6 +247,9 @@ class T5(Seq2SeqLM):
         return self.dropout(self.token_embedding(ids), rng)
 
     def project(self, hidden: Tensor) -> Tensor:
-        if self.head is None:  # tied, and scaled: the embeddings begin with deviation 1
-            return F.linear(hidden * self.config.d_model**-0.5, self.token_embedding.weight)
+        c = self.config
+        if c.tie_embeddings if c.scale_logits is None else c.scale_logits:
+            hidden = hidden * c.d_model**-0.5  # the embeddings begin with deviation 1
+        if self.head is None:  # tied
+            return F.linear(hidden, self.token_embedding.weight)
         return self.head(hidden)

@@ -9,6 +9,7 @@ from minilm.nn.positions import (
     relative_position_bucket,
     sinusoidal_positions,
 )
+from minilm.nn.recurrent import LSTM, RecurrentState
 
 __all__ = [
     "Dropout",
@@ -16,11 +17,13 @@ __all__ = [
     "FeedForward",
     "KeyValueCache",
     "KeyValues",
+    "LSTM",
     "LayerNorm",
     "Linear",
     "Module",
     "MultiHeadAttention",
     "RMSNorm",
+    "RecurrentState",
     "RelativePositionBias",
     "Rotary",
     "SwiGLU",

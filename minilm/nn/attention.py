@@ -70,8 +70,9 @@ class MultiHeadAttention(Module):
     """MultiHead(x) = Concat(head₁ … head_H) W_out,  headᵢ = attention(x W_q, x W_k, x W_v)ᵢ.
 
     With `n_kv_heads` < n_heads, groups of query heads share a key and value head. `rotary` turns
-    queries and keys by position; `qk_norm` brings each to unit root mean square first. A head is
-    d_model / n_heads wide unless `head_width` is given; `scale` is that of `functional.attention`.
+    queries and keys by position; `qk_norm` brings each to unit root mean square first, with
+    `norm_eps` under the root. A head is d_model / n_heads wide unless `head_width` is given;
+    `scale` is that of `functional.attention`.
 
     Shapes: (B, T, d_model) -> (B, T, d_model)
     Source: Vaswani et al. 2017, section 3.2.2; Ainslie et al. 2023, arXiv 2305.13245 (groups);
@@ -90,6 +91,7 @@ class MultiHeadAttention(Module):
         dropout: float = 0.0,
         rotary: Rotary | None = None,
         qk_norm: bool = False,
+        norm_eps: float = 1e-6,
         head_width: int | None = None,
         scale: float | None = None,
         std: float | None = None,
@@ -99,7 +101,8 @@ class MultiHeadAttention(Module):
         if (head_width is None and d_model % n_heads) or n_heads % kv_heads:
             raise ValueError(
                 f"MultiHeadAttention: expected n_heads to divide d_model and n_kv_heads to divide "
-                f"n_heads, got d_model {d_model}, n_heads {n_heads}, n_kv_heads {kv_heads}"
+                f"n_heads, got d_model {d_model}, n_heads {n_heads}, n_kv_heads {kv_heads}; choose "
+                "each as a multiple of the next"
             )
         self.n_heads, self.n_kv_heads = n_heads, kv_heads
         self.head_width = d_model // n_heads if head_width is None else head_width
@@ -109,8 +112,8 @@ class MultiHeadAttention(Module):
         self.k = Linear(d_model, kv_width, bias, rng=rng, std=std)
         self.v = Linear(d_model, kv_width, bias, rng=rng, std=std)
         self.out = Linear(width, d_model, bias, rng=rng, std=out_std)
-        self.q_norm = RMSNorm(self.head_width) if qk_norm else None
-        self.k_norm = RMSNorm(self.head_width) if qk_norm else None
+        self.q_norm = RMSNorm(self.head_width, norm_eps) if qk_norm else None
+        self.k_norm = RMSNorm(self.head_width, norm_eps) if qk_norm else None
 
     def forward(
         self,

@@ -31,7 +31,7 @@ class Linear(Module):
     ) -> None:
         shape, bound = (out_features, in_features), 1 / math.sqrt(max(1, in_features))
         weight = rng.uniform(-bound, bound, shape) if std is None else rng.normal(0, std, shape)
-        self.weight = parameter(weight.astype(np.float32))
+        self.weight = parameter(weight.astype(np.float32, copy=False))
         self.bias = parameter(np.zeros(out_features, np.float32)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class Embedding(Module):
         std: float = 1.0,
     ) -> None:
         weight = rng.normal(0, std, (num_embeddings, embedding_dim))
-        self.weight = parameter(weight.astype(np.float32))
+        self.weight = parameter(weight.astype(np.float32, copy=False))
 
     def forward(self, ids: Array) -> Tensor:
         return F.embedding(ids, self.weight)

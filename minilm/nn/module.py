@@ -141,7 +141,9 @@ class Module:
         Raises: ValueError — another dtype.
         """
         if np.dtype(dtype) not in FLOATS:
-            raise ValueError(f"astype: expected float32 or float64, got {np.dtype(dtype)}")
+            raise ValueError(
+                f"astype: expected float32 or float64, got {np.dtype(dtype)}; train in float32"
+            )
         for tensor in self.parameters():
             tensor.data = tensor.data.astype(dtype)
             tensor.grad = None

@@ -11,6 +11,8 @@ from minilm import functional as F
 from minilm.nn.module import Module, parameter
 from minilm.tensor import Array, Tensor
 
+POSITIONS = 4096  # for at most so many a rotary table is made at once, for more when they come
+
 
 def sinusoidal_positions(max_len: int, d_model: int) -> Array:
     """PE(t, 2i) = sin(t / 10000^(2i/C)),  PE(t, 2i+1) = cos(t / 10000^(2i/C)).
@@ -23,7 +25,10 @@ def sinusoidal_positions(max_len: int, d_model: int) -> Array:
            [0.841, 0.54 , 0.01 , 1.   ]], dtype=float32)
     """
     if d_model % 2:
-        raise ValueError(f"sinusoidal_positions: expected an even d_model, got {d_model}")
+        raise ValueError(
+            f"sinusoidal_positions: expected an even d_model, got {d_model}; each angle has a sine "
+            "and a cosine"
+        )
     angles = np.arange(max_len)[:, None] / 10000 ** (np.arange(0, d_model, 2) / d_model)
     table = np.empty((max_len, d_model), np.float32)
     table[:, 0::2], table[:, 1::2] = np.sin(angles), np.cos(angles)
@@ -33,7 +38,8 @@ def sinusoidal_positions(max_len: int, d_model: int) -> Array:
 class Rotary:
     """Turns queries and keys by angles that grow with the position: q·k sees only distances.
 
-    Pair i of head width D turns by t · base^(-2i/D) at position t. Holds tables, no parameters.
+    Pair i of head width D turns by t · base^(-2i/D) at position t. Holds no parameters, but tables
+    for the positions it was asked for.
 
     Source: Su et al. 2021, arXiv 2104.09864, eq. 15 and 34.
     """
@@ -44,9 +50,9 @@ class Rotary:
                 f"Rotary: expected an even head width, got {head_width}; "
                 "choose d_model / n_heads even"
             )
-        frequencies = base ** (-np.arange(0, head_width, 2) / head_width)
-        angles = np.arange(max_len)[:, None] * frequencies
-        self.cos, self.sin = np.cos(angles), np.sin(angles)  # float64, cast at use
+        self.max_len = max_len
+        self.frequencies = base ** (-np.arange(0, head_width, 2) / head_width)
+        self._fill(min(max_len, POSITIONS))
 
     def __call__(self, x: Tensor, start: int = 0) -> Tensor:
         """x (B, H, T, D), whose first position is `start`, turned.
@@ -54,13 +60,21 @@ class Rotary:
         Raises: ValueError — a position beyond max_len.
         """
         stop = start + x.shape[2]
-        if stop > len(self.cos):
+        if stop > self.max_len:
             raise ValueError(
-                f"Rotary: expected at most max_len = {len(self.cos)} positions, got {stop}; "
+                f"Rotary: expected at most max_len = {self.max_len} positions, got {stop}; "
                 "make it with a larger max_len"
             )
+        if stop > len(self.cos):
+            self._fill(min(self.max_len, 2 * stop))
         cos, sin = (table[start:stop].astype(x.dtype) for table in (self.cos, self.sin))
         return F.rotary(x, cos, sin)
+
+    def _fill(self, length: int) -> None:
+        """Tables for so many positions. subtle: `cos` last, by whose length threads go."""
+        angles = np.arange(length)[:, None] * self.frequencies
+        self.sin = np.sin(angles)
+        self.cos = np.cos(angles)  # float64, cast at use
 
 
 def relative_position_bucket(
@@ -119,7 +133,7 @@ class RelativePositionBias(Module):
         std: float = 1.0,
     ) -> None:
         weight = rng.normal(0, std, (n_buckets, n_heads))
-        self.weight = parameter(weight.astype(np.float32))
+        self.weight = parameter(weight.astype(np.float32, copy=False))
         self.max_distance = max_distance
         places = np.arange(-max_distance, max_distance + 1)
         self.buckets = relative_position_bucket(places, bidirectional, n_buckets, max_distance)

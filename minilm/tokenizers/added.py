@@ -97,13 +97,14 @@ def _names(names: Names, special: set[str], argument: str) -> set[str]:
     if isinstance(names, str) or not special.issuperset(names):
         raise ValueError(
             f"encode: expected {argument} to be 'all' or a set of special tokens "
-            f"({', '.join(map(repr, sorted(special))) or 'there are none'}), got {names!r:.80}"
+            f"({', '.join(map(repr, sorted(special))) or 'there are none'}), got {names!r:.80}; "
+            "put one token into { }"
         )
     return set(names)
 
 
-def read_added(listed: Any) -> list[tuple[int, AddedToken]]:
-    """The "added_tokens" of a tokenizer file, with their ids.
+def read_added(listed: Any) -> list[tuple[int | None, AddedToken]]:
+    """The "added_tokens" of a tokenizer file, with their ids, or None for the next one.
 
     Raises: TokenizerError — not as Hugging Face `tokenizers` writes them.
     """
@@ -113,7 +114,7 @@ def read_added(listed: Any) -> list[tuple[int, AddedToken]]:
         check(isinstance(entry, dict), "added tokens as objects", entry)
         content, i = entry.get("content"), entry.get("id")
         check(is_text(content) and content != "", "an added token's content", entry)
-        check(type(i) is int, "a whole number as an added token's id", entry)
+        check(i is None or type(i) is int, "a whole number as an added token's id", entry)
         flags = {name: entry.get(name, False) for name in FLAGS}
         check(all(type(flag) is bool for flag in flags.values()), "flags true or false", entry)
         tokens.append((i, AddedToken(content, **flags)))

@@ -1,6 +1,7 @@
 """What every tokenizer shares: its calls, its tokens, its file."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,20 +13,29 @@ from minilm.files import replacing
 from minilm.tokenizers.added import AddedToken, Names, cut, read_added, wanted_tokens, write_added
 from minilm.tokenizers.encoding import Encoding, encode_texts
 from minilm.tokenizers.files import FILE_NAME, check, hf_layout, read_tokenizer_file
+from minilm.tokenizers.roles import HasRoles, find_roles
 from minilm.tokenizers.template import PLAIN, Template, read_template, write_template
 
 Texts = str | Iterable[str]
 Span = tuple[int, int]  # where in a text something stands: start and end, in characters
-PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
+CONFIG_FILE = "tokenizer_config.json"
+CLEANUP = {  # English as it is written, for words and signs that each have a space before them
+    **{" .": ".", " ?": "?", " !": "!", " ,": ",", " ' ": "'", " n't": "n't", " 'm": "'m"},
+    **{" 's": "'s", " 've": "'ve", " 're": "'re"},
+}
 
 
-class Tokenizer:
+class Tokenizer(HasRoles):
     """Base of the tokenizers: ordinary tokens, then added ones; a token's index is its id.
 
     An added token whose content is an ordinary token has that one's id, the others follow the
     ordinary ones. `template` says which special tokens a call puts around a text.
 
-    A subclass gives `train`, `_encode`, `_encode_spans`, `decode`, `to_json` and `from_json`, and,
+    What a model's directory says beside that are attributes to set: `roles` and their tokens;
+    `model_max_length`, how many tokens a model takes; `padding_side`; `input_names`;
+    `clean_up_tokenization_spaces`, whether decoding mends the spaces before the signs of CLEANUP.
+
+    A subclass gives `train`, `_encode`, `_encode_spans`, `_decode`, `to_json` and `from_json`, and,
     if it changes a text before it cuts it, `_normalize` and `_normalize_aligned`.
 
     Raises: ValueError — a token given twice, a template of tokens that are not added ones.
@@ -46,11 +56,16 @@ class Tokenizer:
         if unknown or "" in contents or len(self.ids) < len(self.tokens):
             raise ValueError(
                 f"{type(self).__name__}: expected different tokens, and a template of added ones, "
-                f"got added tokens {contents!r:.200} and a template with {unknown}"
+                f"got added tokens {contents!r:.200} and a template with {unknown}; add those, or "
+                "drop what stands twice"
             )
         self.added = {self.ids[token.content]: token for token in added}
         self.template = template
         self.special_tokens = {t.content: i for i, t in self.added.items() if t.special}
+        self.roles = find_roles(self.special_tokens)
+        self.model_max_length: int | None = None
+        self.padding_side = "right"
+        self.clean_up_tokenization_spaces = False
 
     @property
     def vocab_size(self) -> int:
@@ -61,11 +76,6 @@ class Tokenizer:
     def dtype(self) -> np.dtype:
         """The smallest of uint16 and uint32 that holds every id."""
         return np.dtype(np.uint16 if self.vocab_size <= 2**16 else np.uint32)
-
-    @property
-    def pad_token(self) -> str | None:
-        """The special token that fills rows up: the first of PAD_TOKENS that there is."""
-        return next((token for token in PAD_TOKENS if token in self.special_tokens), None)
 
     # --- Text to ids --------------------------------------------------------------------------
 
@@ -151,8 +161,13 @@ class Tokenizer:
         add_special_tokens: bool = True,
         **special: Names,
     ) -> Encoding:
-        """Texts, or pairs of texts, as arrays for a model: see `encoding.encode_texts`."""
+        """Texts, or pairs of texts, as arrays for a model: see `encoding.encode_texts`.
+
+        `max_length` is `model_max_length` where it is wanted and not given.
+        """
         template = self.template if add_special_tokens else PLAIN
+        if max_length is None and (truncation or padding == "max_length"):
+            max_length = self.model_max_length
         return encode_texts(
             self, template, texts, text_pair, padding, truncation, max_length, stride, **special
         )
@@ -180,7 +195,14 @@ class Tokenizer:
 
         Raises: IndexError — an id outside the vocabulary.
         """
-        raise NotImplementedError(f"{type(self).__name__} needs a decode method")
+        text = self._decode(self._known(ids, skip_special_tokens))
+        for spaced, written in CLEANUP.items() if self.clean_up_tokenization_spaces else ():
+            text = text.replace(spaced, written)
+        return text
+
+    def _decode(self, ids: list[int]) -> str:
+        """The text of tokens that are in the vocabulary."""
+        raise NotImplementedError(f"{type(self).__name__} needs a _decode method")
 
     def _known(self, ids: Iterable[int], skip_special_tokens: bool) -> list[int]:
         """The ids as a list, without special tokens if they are to be skipped."""
@@ -223,6 +245,27 @@ class Tokenizer:
         with replacing(Path(directory) / FILE_NAME) as file:
             file.write(text.encode())
 
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write what `save` writes and, into `tokenizer_config.json`, the attributes to set.
+
+        `transformers` opens the directory by its AutoTokenizer, `pretrained` by
+        `tokenizer_from_pretrained`.
+        """
+        self.save(directory)
+        special = self.special_tokens  # what has a role is one of them there
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",  # the one that takes all from the file
+            **{f"{x}_token": token for x, token in self.roles.items() if token in special},
+            "model_input_names": list(self.input_names),
+            "padding_side": self.padding_side,
+            "clean_up_tokenization_spaces": self.clean_up_tokenization_spaces,
+        }
+        if self.model_max_length is not None:
+            config["model_max_length"] = self.model_max_length
+        text = json.dumps(config, ensure_ascii=False, indent=2)
+        with replacing(Path(directory) / CONFIG_FILE) as file:
+            file.write(text.encode())
+
     @classmethod
     def load(cls, directory: str | Path) -> Self:
         """The tokenizer saved in `directory`: it encodes every text as the saved one does.
@@ -259,9 +302,9 @@ class ByteTokenizer(Tokenizer):
         """
         return b"".join([self.token_bytes[i] for i in self._known(ids, skip_special_tokens)])
 
-    def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
+    def _decode(self, ids: list[int]) -> str:
         """The text of the tokens; bytes that are no UTF-8 become U+FFFD."""
-        return self.decode_bytes(ids, skip_special_tokens).decode("utf-8", errors="replace")
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
 
 def read_common(
@@ -272,14 +315,15 @@ def read_common(
     Raises: TokenizerError — ids that are neither those of the ordinary `tokens` nor follow them,
         or a template of other tokens.
     """
-    listed = sorted(read_added(content.get("added_tokens")), key=lambda pair: pair[0])
+    read = read_added(content.get("added_tokens"))
+    listed = sorted(read, key=lambda pair: math.inf if pair[0] is None else pair[0])
     expected = {token: i for i, token in enumerate(tokens)}
     for i, token in listed:
         own = expected.setdefault(token.content, len(expected))
-        check(i == own, f"id {own} for the added token {token.content!r}", i)
+        check(i in (own, None), f"id {own} for the added token {token.content!r}", i)
     contents = [token.content for _, token in listed]
     check(len(set(contents)) == len(contents), "each added token once", contents)
-    special = {token.content: i for i, token in listed if token.special}
+    special = {token.content: expected[token.content] for _, token in listed if token.special}
     template = read_template(content.get("post_processor"), special)
     return [token for _, token in listed], template
 

@@ -10,14 +10,13 @@ al. 2019 (GPT-2). The file is the `tokenizer.json` of Hugging Face `tokenizers`.
 
 import heapq
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Self
 
 from minilm.files import replacing
-from minilm.tokenizers.added import AddedToken
+from minilm.tokenizers.added import WHITESPACE, AddedToken, Names
 from minilm.tokenizers.base import (
     ByteTokenizer,
     Span,
@@ -25,6 +24,14 @@ from minilm.tokenizers.base import (
     as_special,
     as_texts,
     read_common,
+)
+from minilm.tokenizers.bpe_file import (
+    MERGES_FILE,
+    VOCAB_FILE,
+    read_merges,
+    read_pattern,
+    read_trim,
+    read_vocab_files,
 )
 from minilm.tokenizers.bpe_training import (
     BYTE_TOKENS,
@@ -36,7 +43,7 @@ from minilm.tokenizers.bpe_training import (
     learn_merges,
 )
 from minilm.tokenizers.cache import Cache
-from minilm.tokenizers.files import FILE_NAME, check, check_vocabulary, read_json, read_text
+from minilm.tokenizers.files import FILE_NAME, TokenizerError, check, check_vocabulary
 from minilm.tokenizers.pretokenize import (
     BYTE_CHARACTERS,
     GPT2_PATTERN,
@@ -44,14 +51,20 @@ from minilm.tokenizers.pretokenize import (
     parse_bytes,
     show_bytes,
 )
+from minilm.tokenizers.sentencepiece import Normalizer, Spec
 from minilm.tokenizers.template import PLAIN, Template
 
 Ranks = Mapping[Pair, tuple[int, int]]  # of each merge its rank and its result's id
+SPACES = WHITESPACE + show_bytes(b" ")
 SHORT = 100  # bytes: up to here a list is faster than a heap
 
 
 class BPETokenizer(ByteTokenizer):
     """Byte-level BPE: `merges` are pairs of ids, the first learned first.
+
+    `normalizer` is a part of the file: see `sentencepiece`. add_prefix_space: a text that begins
+    without a space gets one, as RoBERTa's may. trim_offsets: a token's place is without its spaces.
+    ignore_merges: a chunk that is a token stays one, as Llama 3 has it.
 
     Chunks that were seen before are remembered, see `Cache`.
 
@@ -63,7 +76,7 @@ class BPETokenizer(ByteTokenizer):
     """
 
     model_type = "BPE"
-    vocab_file = "vocab.json"
+    vocab_file = VOCAB_FILE
 
     def __init__(
         self,
@@ -72,16 +85,26 @@ class BPETokenizer(ByteTokenizer):
         pattern: str = GPT2_PATTERN,
         added: Sequence[str | AddedToken] = (),
         template: Template = PLAIN,
+        *,
+        normalizer: Spec | None = None,
+        add_prefix_space: bool = False,
+        trim_offsets: bool = False,
+        ignore_merges: bool = False,
     ) -> None:
         self.merges = merges
         self._splitter = Splitter(pattern)
         self.pattern = self._splitter.pattern
-        ids = {token: i for i, token in enumerate(token_bytes)}
+        if add_prefix_space and self.pattern != GPT2_PATTERN:
+            raise ValueError(
+                f"BPETokenizer: expected GPT-2's pattern with add_prefix_space, got {pattern!r}; "
+                "files have no spelling for another one"
+            )
+        self.add_prefix_space, self.trim_offsets = add_prefix_space, trim_offsets
+        self.ignore_merges = ignore_merges
+        self.normalizer, self._normalizer = normalizer, Normalizer(normalizer)
+        self._own_ids = ids = {token: i for i, token in enumerate(token_bytes)}
         self._byte_ids = byte_ids = [ids[bytes([byte])] for byte in range(256)]
-        self._ranks: dict[Pair, tuple[int, int]] = {}
-        for rank, (left, right) in enumerate(merges):
-            joined = ids[token_bytes[left] + token_bytes[right]]
-            self._ranks.setdefault((left, right), (rank, joined))
+        self._ranks = rank_merges(merges, token_bytes)
         made = {*byte_ids, *(joined for _, joined in self._ranks.values())}
         listed = as_special(added)
         contents = {token.content.encode(): token.content for token in listed}
@@ -90,7 +113,7 @@ class BPETokenizer(ByteTokenizer):
             for i, token in enumerate(token_bytes)
         ]
         super().__init__(token_bytes, tokens, listed, template)
-        self._cache = Cache(partial(encode_chunk, byte_ids=byte_ids, ranks=self._ranks))
+        self._cache = Cache(self._encode_chunk)
 
     @classmethod
     def train(
@@ -129,16 +152,34 @@ class BPETokenizer(ByteTokenizer):
             tokens.append(tokens[left] + tokens[right])
         return cls(tokens, merges, pattern, special_tokens)
 
+    def _normalize(self, text: str) -> str:
+        return self._normalizer(text)
+
+    def _normalize_aligned(self, text: str) -> tuple[str, Sequence[Span] | None]:
+        return self._normalizer.aligned(text) if self._normalizer.steps else (text, None)
+
     def _encode(self, text: str, first: bool) -> list[int]:
         """In each chunk, join the pair that was learned first, until none is left."""
+        return self._encode_chunks(self._prefix(text) + text)
+
+    def _prefix(self, text: str) -> str:
+        """The space to put before the text."""
+        return " " if self.add_prefix_space and text and not text.startswith(" ") else ""
+
+    def _encode_chunks(self, text: str) -> list[int]:
         return list(chain.from_iterable(map(self._cache.__getitem__, self.chunks(text))))
+
+    def _encode_chunk(self, chunk: str) -> list[int]:
+        if self.ignore_merges and (i := self._own_ids.get(chunk.encode(*BYTES))) is not None:
+            return [i]
+        return encode_chunk(chunk, self._byte_ids, self._ranks)
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """The token ids of any bytes: `decode_bytes` gives them back.
 
         What is UTF-8 is encoded as text is; bytes that are not stand for a sign each.
         """
-        return self._encode(data.decode(*BYTES), True)
+        return self._encode_chunks(data.decode(*BYTES))
 
     def chunks(self, text: str) -> list[str]:
         """The text, cut by the pattern."""
@@ -161,19 +202,38 @@ class BPETokenizer(ByteTokenizer):
             characters: Sequence[int] = range(len(text))
         else:  # of each byte, the character it is part of
             characters = [i for i, character in enumerate(text) for _ in character.encode()]
-        spans, start = [], 0
+        spans, start = [], -len(self._prefix(text))  # which is where the first character is
         for i in ids:
             stop = start + len(self.token_bytes[i])
-            spans.append((characters[start], characters[stop - 1] + 1))
+            spans.append((characters[max(start, 0)], characters[max(stop - 1, 0)] + 1))
             start = stop
         return ids, spans
+
+    def encode_with_offsets(self, text: str, **special: Names) -> tuple[list[int], list[Span]]:
+        """What `encode` gives, and where in the text each token stands: text[start:end].
+
+        A token that is part of a character has the whole character's place.
+        """
+        ids, spans = super().encode_with_offsets(text, **special)
+        if self.trim_offsets:
+            spans = [self._trim(text, i, *span) for i, span in zip(ids, spans, strict=True)]
+        return ids, spans
+
+    def _trim(self, text: str, i: int, start: int, end: int) -> Span:
+        """A token's place without its spaces, but for the one that was put before the text."""
+        shown = text[start:end] if i in self.added else self.tokens[i]
+        before, after = (len(shown) - len(strip(SPACES)) for strip in (shown.lstrip, shown.rstrip))
+        if start == 0 and before == 1 and self.add_prefix_space:
+            before = 0
+        start = min(start + before, end)
+        return start, max(end - after, start) if end >= after else end
 
     def to_json(self) -> dict[str, Any]:
         """The layout of Hugging Face `tokenizers`."""
         own_pattern = self.pattern != GPT2_PATTERN
         byte_level = {
             "type": "ByteLevel",
-            "add_prefix_space": False,
+            "add_prefix_space": self.add_prefix_space,
             "trim_offsets": True,
             "use_regex": not own_pattern,
         }
@@ -184,12 +244,25 @@ class BPETokenizer(ByteTokenizer):
             "invert": False,
         }
         sequence = {"type": "Sequence", "pretokenizers": [split, byte_level]}
-        model = {"type": self.model_type, "vocab": self._vocab(), "merges": self._spelt_merges()}
-        return self._layout(
+        model = {
+            "type": self.model_type,
+            "ignore_merges": self.ignore_merges,
+            "vocab": self._vocab(),
+            "merges": self._spelt_merges(),
+        }
+        content = self._layout(
+            normalizer=self.normalizer,
             pre_tokenizer=sequence if own_pattern else byte_level,
             decoder={**byte_level, "use_regex": True},
             model=model,
         )
+        if self.trim_offsets:
+            parts = [byte_level, content["post_processor"]]
+            content["post_processor"] = {
+                "type": "Sequence",
+                "processors": list(filter(None, parts)),
+            }
+        return content
 
     def _vocab(self) -> dict[str, int]:
         return {token: i for i, token in enumerate(self.tokens[: self.model_size])}
@@ -221,12 +294,11 @@ class BPETokenizer(ByteTokenizer):
         directory = Path(directory)
         if (directory / FILE_NAME).exists() or not (directory / cls.vocab_file).exists():
             return super().load(directory)
-        shown = check_vocabulary(read_json(directory / cls.vocab_file), cls.vocab_file)
-        lines = read_text(directory / MERGES_FILE).split("\n")
-        spelt = [line for line in lines if line and not line.startswith("#version")]
+        vocab, spelt = read_vocab_files(directory)
+        shown = check_vocabulary(vocab, cls.vocab_file)
         made = {line.replace(" ", "") for line in spelt} | set(BYTE_CHARACTERS)
         special = [AddedToken(token) for token in shown if token not in made]
-        return cls._from_spelling(shown, spelt, GPT2_PATTERN, special, PLAIN)
+        return cls._from_spelling(shown, spelt, special, PLAIN, pattern=GPT2_PATTERN)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
@@ -234,88 +306,71 @@ class BPETokenizer(ByteTokenizer):
         whose merges and vocabulary do not belong together.
         """
         model = content["model"]
-        check(not content.get("normalizer"), "no normalizer", content.get("normalizer"))
         for part in UNUSED_MODEL_PARTS:
             check(not model.get(part), f"no {part} in the model", model.get(part))
         decoder = content.get("decoder")
         is_byte_level = isinstance(decoder, dict) and decoder.get("type") == "ByteLevel"
         check(is_byte_level, "a ByteLevel decoder", decoder)
-        pattern = _read_pattern(content.get("pre_tokenizer"))
+        ignore_merges = model.get("ignore_merges", False)
+        check(type(ignore_merges) is bool, "ignore_merges true or false", ignore_merges)
+        pattern, prefix = read_pattern(content.get("pre_tokenizer"))
         shown = check_vocabulary(model.get("vocab"))
         added, template = read_common(content, shown)
-        return cls._from_spelling(shown, model.get("merges"), pattern, added, template)
+        settings = {
+            "pattern": pattern,
+            "normalizer": content.get("normalizer"),
+            "add_prefix_space": prefix,
+            "trim_offsets": read_trim(content.get("post_processor"), prefix),
+            "ignore_merges": ignore_merges,
+        }
+        return cls._from_spelling(shown, model.get("merges"), added, template, **settings)
 
     @classmethod
     def _from_spelling(
         cls,
         shown: list[str],
         spelt_merges: Any,
-        pattern: str,
         added: list[AddedToken],
         template: Template,
+        **settings: Any,
     ) -> Self:
         """A tokenizer from tokens and merges as the files spell them."""
         ids = {token: i for i, token in enumerate(shown)}
-        merges = list(_read_merges(spelt_merges, ids))
+        merges = list(read_merges(spelt_merges, ids))
         made = set(BYTE_CHARACTERS) | {shown[left] + shown[right] for left, right in merges}
         apart = {token.content for token in added} - made  # stand in the vocabulary as they are
-        visible = [set(token) <= set(BYTE_CHARACTERS) for token in shown if token not in apart]
+        known = set(BYTE_CHARACTERS)
+        visible = [known.issuperset(token) for token in shown if token not in apart]
         check(all(visible), "tokens in GPT-2's byte characters", shown)
-        check(set(BYTE_CHARACTERS) <= set(ids), "a token for each of the 256 bytes", shown)
+        check(known <= set(ids), "a token for each of the 256 bytes", shown)
         token_bytes = [t.encode() if t in apart else parse_bytes(t) for t in shown]
         try:
-            return cls(token_bytes, merges, pattern, added, template)
+            return cls(token_bytes, merges, added=added, template=template, **settings)
+        except TokenizerError:
+            raise
         except ValueError as error:
             check(False, "a split pattern and tokens that fit together", str(error))
             raise
 
 
-MERGES_FILE = "merges.txt"
 UNUSED_MODEL_PARTS = (
     "dropout",
     "continuing_subword_prefix",
     "end_of_word_suffix",
     "byte_fallback",
-    "ignore_merges",
 )
 
 
-def _read_pattern(pre_tokenizer: Any) -> str:
-    """The split pattern of a byte-level "pre_tokenizer"."""
-    match pre_tokenizer:
-        case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}:
-            return GPT2_PATTERN
-        case {
-            "type": "Sequence",
-            "pretokenizers": [
-                {
-                    "type": "Split",
-                    "pattern": {"Regex": str(pattern)},
-                    "behavior": "Isolated",
-                    "invert": False,
-                },
-                {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
-            ],
-        }:
-            return pattern
-    check(False, "a ByteLevel pre_tokenizer, or Split and ByteLevel", pre_tokenizer)
-    raise AssertionError
-
-
-def _read_merges(merges: Any, ids: Mapping[str, int]) -> Iterator[Pair]:
-    """The merges of a file, pairs of tokens or both in one string, as pairs of ids."""
-    check(isinstance(merges, list), 'a list "merges"', merges)
-    for merge in merges:
-        pair = merge.split(" ") if isinstance(merge, str) else merge
-        is_pair = isinstance(pair, list) and len(pair) == 2
-        check(is_pair and all(isinstance(part, str) for part in pair), "pairs of tokens", merge)
-        left, right = pair
-        known = left in ids and right in ids and left + right in ids
-        check(known, "merges whose parts and result are in the vocabulary", merge)
-        yield ids[left], ids[right]
-
-
 # --- Encoding -----------------------------------------------------------------------------------
+
+
+def rank_merges(merges: Sequence[Pair], tokens: Sequence[Any]) -> dict[Pair, tuple[int, int]]:
+    """Of each merge its rank and its result's id, which is the parts' tokens joined."""
+    ids = {token: i for i, token in enumerate(tokens)}
+    ranks: dict[Pair, tuple[int, int]] = {}
+    for rank, (left, right) in enumerate(merges):
+        ranks.setdefault((left, right), (rank, ids[tokens[left] + tokens[right]]))
+    return ranks
 
 
 def naive_encode_chunk(
@@ -344,9 +399,13 @@ def encode_chunk(chunk: str, byte_ids: Sequence[int], ranks: Ranks) -> list[int]
     Differs: where a list of merges joins a token before it makes it, as no training does, the
     pair that appears late is joined late; so do `tokenizers` and `tiktoken`.
     """
-    word = [byte_ids[byte] for byte in chunk.encode(*BYTES)]
+    return merge_pairs([byte_ids[byte] for byte in chunk.encode(*BYTES)], ranks)
+
+
+def merge_pairs(word: list[int], ranks: Ranks) -> list[int]:
+    """The word, which changes, with the pair of the earliest merge joined until there is none."""
     if len(word) > SHORT:
-        return _encode_long(word, ranks)
+        return _merge_long(word, ranks)
     never = (len(ranks), -1)
     found = [ranks.get(pair, never) for pair in pairwise(word)]
     while found:
@@ -363,7 +422,7 @@ def encode_chunk(chunk: str, byte_ids: Sequence[int], ranks: Ranks) -> list[int]
     return word
 
 
-def _encode_long(word: list[int], ranks: Ranks) -> list[int]:
+def _merge_long(word: list[int], ranks: Ranks) -> list[int]:
     """The same in n log n steps: a heap of (rank, place), and links over the joined places."""
     n = len(word)
     after, before = list(range(1, n + 1)), list(range(-1, n - 1))

@@ -82,7 +82,8 @@ def encode_texts(
     second = [text_pair] if isinstance(text_pair, str) else text_pair
     if second is not None and len(second) != len(first):
         raise ValueError(
-            f"tokenizer: expected a second text for each first, got {len(first)} and {len(second)}"
+            f"tokenizer: expected a second text for each first, got {len(first)} and "
+            f"{len(second)}; encode single texts in a call of their own"
         )
     _check_options(padding, truncation, max_length, stride, second is not None)
     rows: list[_Row] = []
@@ -116,7 +117,10 @@ def _check_options(
         ("truncation", truncation, TRUNCATION),
     ):
         if value not in choices:
-            raise ValueError(f"tokenizer: expected {name} to be one of {choices}, got {value!r}")
+            raise ValueError(
+                f"tokenizer: expected {name} to be one of {choices}, got {value!r}; True is the "
+                "usual one"
+            )
     if max_length is None and (truncation or padding == "max_length"):
         raise ValueError(
             "tokenizer: expected max_length with truncation or padding='max_length', got None; "
@@ -125,7 +129,9 @@ def _check_options(
     if stride is not None and not truncation:
         raise ValueError("tokenizer: expected truncation with stride, got none; pass it too")
     if truncation == "only_second" and not pairs:
-        raise ValueError("tokenizer: expected pairs with 'only_second', got single texts")
+        raise ValueError(
+            "tokenizer: expected pairs with 'only_second', got single texts; give truncation=True"
+        )
     if stride is not None and pairs and truncation in (True, "longest_first"):
         raise ValueError(
             "tokenizer: expected truncation 'only_first' or 'only_second' for windows of pairs, "
@@ -222,15 +228,15 @@ def _stack(
             "make the tokenizer with special_tokens=['<pad>']"
         )
     shape = (len(rows), length)
-    pad_id = tokenizer.special_tokens[tokenizer.pad_token] if short else 0
+    pad_id = tokenizer.pad_token_id if short else 0
     input_ids = np.full(shape, pad_id, np.int64)
     mask, types = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     special = np.ones(shape, np.int64)
     spans = np.zeros((*shape, 2), np.int64)
     for i, row in enumerate(rows):
-        n = lengths[i]
-        input_ids[i, :n], types[i, :n], special[i, :n] = row.ids, row.types, row.special
-        mask[i, :n] = 1
-        spans[i, :n] = np.reshape(row.spans, (-1, 2))
+        start = length - lengths[i] if tokenizer.padding_side == "left" else 0
+        at = i, slice(start, start + lengths[i])
+        input_ids[at], types[at], special[at], mask[at] = row.ids, row.types, row.special, 1
+        spans[at] = np.reshape(row.spans, (-1, 2))
     sample = np.array(samples, np.int64)
     return Encoding(input_ids, mask, types, special, spans, sample, tokenizer.input_names)

@@ -56,9 +56,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_tokenizer_file(directory: str | Path) -> dict[str, Any]:
-    """The JSON object in the directory's `tokenizer.json`, which has a "model"."""
+    """The JSON object in the directory's `tokenizer.json`, which has a "model".
+
+    Files from before 2021 do not name its type, which then is what its parts say.
+    """
     content = read_json(Path(directory) / FILE_NAME)
-    check(isinstance(content.get("model"), dict), 'an object "model"', content.get("model"))
+    model = content.get("model")
+    check(isinstance(model, dict), 'an object "model"', model)
+    assert isinstance(model, dict)
+    guesses = {"merges": "BPE", "max_input_chars_per_word": "WordPiece", "unk_id": "Unigram"}
+    found = [model_type for part, model_type in guesses.items() if part in model]
+    model.setdefault("type", next(iter(found), None))
     return content
 
 

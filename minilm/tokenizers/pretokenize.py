@@ -38,7 +38,7 @@ class Splitter:
         except regex.error as error:
             raise ValueError(
                 f"pattern: expected a regular expression, or one of {', '.join(PATTERNS)}, got "
-                f"{pattern!r}: {error}"
+                f"{pattern!r}: {error}; correct it, or take gpt2"
             ) from error
 
     def split(self, text: str) -> list[str]:

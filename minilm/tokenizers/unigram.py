@@ -10,7 +10,7 @@ Source: Kudo 2018, arXiv 1804.10959, section 3. The file is the `tokenizer.json`
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from heapq import nlargest
 from itertools import chain, groupby
@@ -20,16 +20,14 @@ import numpy as np
 
 from minilm.tokenizers.added import AddedToken, Names
 from minilm.tokenizers.base import (
-    ByteTokenizer,
-    Span,
     Texts,
     as_special,
     as_texts,
     check_unicode,
     read_common,
 )
-from minilm.tokenizers.cache import Cache
 from minilm.tokenizers.files import TokenizerError, check, is_text
+from minilm.tokenizers.marked import BYTE_PIECES, MarkedTokenizer
 from minilm.tokenizers.sentencepiece import MARK, Normalizer, Spec, WordSplitter
 from minilm.tokenizers.template import PLAIN, Template
 from minilm.tokenizers.unigram_lattice import best, draw, match_table, n_best
@@ -37,7 +35,6 @@ from minilm.tokenizers.unigram_training import Progress, count_words, learn_piec
 
 Piece = tuple[str, float]  # and its log probability
 UNKNOWN_PENALTY = 10.0  # how much less probable than the rarest piece an unknown character is
-BYTE_PIECES = {f"<0x{byte:02X}>": byte for byte in range(256)}
 # What T5 puts first and around a text.
 SPECIAL = ("<pad>", "</s>", "<unk>")
 T5 = Template((("$A", 0), ("</s>", 0)), (("$A", 0), ("</s>", 0), ("$B", 0), ("</s>", 0)))
@@ -51,17 +48,14 @@ METASPACE: Spec = {
 WORDS: Spec = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, METASPACE]}
 
 
-class UnigramTokenizer(ByteTokenizer):
+class UnigramTokenizer(MarkedTokenizer):
     """The unigram model: `pieces` with their log probabilities, of which `unk_id` is the unknown.
 
     A character without a piece is 10 less probable than the rarest piece. Neighbouring ones are
     one unknown token, or, with `byte_fallback`, their UTF-8 bytes, each a piece such as <0xE4>.
-    `normalizer` and `pre_tokenizer` are parts of the file: see `sentencepiece`.
 
     A special token never comes from plain text, be it a piece. A byte's piece may, as it does in
     `tokenizers`, where it is the most probable way to spell a text such as "<0x41>".
-
-    Words that were seen before are remembered, see `Cache`.
 
     Raises: ValueError — a piece given twice, no finite log probability, an unk_id outside.
 
@@ -90,35 +84,18 @@ class UnigramTokenizer(ByteTokenizer):
         if not known or not all(math.isfinite(score) for _, score in pieces):
             raise ValueError(
                 f"UnigramTokenizer: expected finite log probabilities and unk_id below "
-                f"{len(pieces)}, got {unk_id} and {pieces!r:.80}"
+                f"{len(pieces)}, got {unk_id} and {pieces!r:.80}; None if there is no unknown piece"
             )
-        self.pieces, self.unk_id, self.byte_fallback = pieces, unk_id, byte_fallback
-        self.normalizer, self.pre_tokenizer = normalizer, pre_tokenizer
-        self._normalizer, self._splitter = Normalizer(normalizer), WordSplitter(pre_tokenizer)
-        listed = as_special(added)
         tokens = [piece for piece, _ in pieces]
-        mark = self._splitter.mark or MARK
-        contents = {token.content for token in listed}
-        spelt = [self._spell(token, mark, contents) for token in tokens]
-        super().__init__(spelt, tokens, listed, template)
-        adds_prefix = self._splitter.prepend != "never" or self._normalize("x").startswith(MARK)
-        self._prefix = " " if adds_prefix else ""
+        super().__init__(tokens, byte_fallback, normalizer, pre_tokenizer, added, template)
+        self.pieces, self.unk_id = pieces, unk_id
         lowest = min((score for _, score in pieces), default=0.0)
         self._unknown = lowest - UNKNOWN_PENALTY
         ids = {piece: i for i, piece in enumerate(tokens)}
-        self._byte_ids = [ids.get(piece) for piece in BYTE_PIECES]
         self._piece_ids = {x: i for x, i in ids.items() if x not in self.special_tokens}
         self._matches = match_table(
             {x: pieces[i][1] for x, i in self._piece_ids.items()}, self._unknown
         )
-        self._cache = Cache(self._encode_word)
-        self._word_ids: Callable[[str], Sequence[int]] = self._cache.__getitem__
-
-    def _spell(self, token: str, mark: str, added: set[str]) -> bytes:
-        """What a piece stands for in a text."""
-        if self.byte_fallback and token in BYTE_PIECES:
-            return bytes([BYTE_PIECES[token]])
-        return (token if token in added else token.replace(mark, " ")).encode()
 
     @classmethod
     def train(
@@ -178,26 +155,9 @@ class UnigramTokenizer(ByteTokenizer):
 
     # --- Encoding ---------------------------------------------------------------------------------
 
-    def _normalize(self, text: str) -> str:
-        return self._normalizer(text)
-
-    def _normalize_aligned(self, text: str) -> tuple[str, Sequence[Span] | None]:
-        return self._normalizer.aligned(text) if self._normalizer.steps else (text, None)
-
-    def _encode(self, text: str, first: bool) -> list[int]:
-        """The most probable segmentation of each word."""
-        return list(chain.from_iterable(map(self._word_ids, self._splitter.words(text, first))))
-
-    def _encode_word(self, word: str) -> list[int]:
-        return [i for i, _, _ in self._tokens(best(word, self._matches, self._unknown))]
-
-    def _encode_spans(self, text: str, first: bool) -> tuple[list[int], list[Span]]:
-        ids, spans = [], []
-        for word, offset, low in self._splitter.placed(text, first):
-            for i, start, end in self._tokens(best(word, self._matches, self._unknown)):
-                ids.append(i)
-                spans.append((max(offset + start, low), max(offset + end, low + 1)))
-        return ids, spans
+    def _cut_word(self, word: str) -> Iterator[tuple[int, int, int]]:
+        """The most probable segmentation."""
+        return self._tokens(best(word, self._matches, self._unknown))
 
     def _tokens(self, pieces: Sequence[str]) -> Iterator[tuple[int, int, int]]:
         """(id, start, end) of the tokens of a word, given its pieces."""
@@ -216,10 +176,8 @@ class UnigramTokenizer(ByteTokenizer):
         """The ids of characters without a piece: bytes, or the unknown token."""
         if text in self._piece_ids:  # the unknown token's own name
             return [self._piece_ids[text]]
-        if self.byte_fallback:
-            found = [self._byte_ids[byte] for byte in text.encode()]
-            if None not in found:
-                return [i for i in found if i is not None]
+        if in_bytes := self._spell_in_bytes(text):
+            return in_bytes
         if self.unk_id is None:
             raise ValueError(
                 f"encode: expected the characters of the vocabulary, got {text!r:.80}; "
@@ -238,7 +196,7 @@ class UnigramTokenizer(ByteTokenizer):
         Raises: ValueError — n below 1, what `encode` raises.
         """
         if n < 1:
-            raise ValueError(f"n_best: expected n >= 1, got {n}")
+            raise ValueError(f"n_best: expected n >= 1, got {n}; 1 gives what encode does")
         Chain = tuple[Any, list[int]] | None  # what comes before, and a word's ids
         found: list[tuple[float, Chain]] = [(0.0, None)]
         for part in self._parts(text, **special):
@@ -263,7 +221,9 @@ class UnigramTokenizer(ByteTokenizer):
         Source: Kudo 2018, arXiv 1804.10959, section 3.3, over all segmentations.
         """
         if not 0 <= alpha < math.inf:
-            raise ValueError(f"sample: expected a finite alpha >= 0, got {alpha}")
+            raise ValueError(
+                f"sample: expected a finite alpha >= 0, got {alpha}; 1 changes no probability"
+            )
         ids: list[int] = []
         for part in self._parts(text, **special):
             if isinstance(part, int):
@@ -285,35 +245,14 @@ class UnigramTokenizer(ByteTokenizer):
         noting._word_ids = note
         return [i if i >= 0 else words[-i - 1] for i in noting.encode(text, **special)]
 
-    # --- Decoding and files -----------------------------------------------------------------------
-
-    def decode(self, ids: Any, skip_special_tokens: bool = False) -> str:
-        """The text of the tokens, without the space that encoding put before it.
-
-        Bytes that are no UTF-8 become U+FFFD.
-
-        Raises: IndexError — an id outside the vocabulary.
-        """
-        listed = self._known(ids, skip_special_tokens)
-        text = super().decode(listed)
-        return text if listed and listed[0] in self.added else text.removeprefix(self._prefix)
+    # --- Files ------------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:
         """The layout of Hugging Face `tokenizers`."""
-        if self._splitter.mark:
-            parts = METASPACE | {
-                "replacement": self._splitter.mark,
-                "prepend_scheme": self._splitter.prepend,
-            }
-            decoders = [{"type": "ByteFallback"}, parts]
-        else:
-            space = {"type": "Replace", "pattern": {"String": MARK}, "content": " "}
-            strip = {"type": "Strip", "content": " ", "start": len(self._prefix), "stop": 0}
-            decoders = [space, {"type": "ByteFallback"}, {"type": "Fuse"}, strip]
         return self._layout(
             normalizer=self.normalizer,
             pre_tokenizer=self.pre_tokenizer,
-            decoder={"type": "Sequence", "decoders": decoders},
+            decoder=self._decoder(),
             model={
                 "type": self.model_type,
                 "unk_id": self.unk_id,

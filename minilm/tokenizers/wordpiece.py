@@ -10,7 +10,7 @@ Source: Schuster, Nakajima 2012, Japanese and Korean voice search; Devlin et al.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Any, Self
 from minilm.files import replacing
 from minilm.tokenizers.added import AddedToken
 from minilm.tokenizers.base import (
+    CLEANUP,
+    CONFIG_FILE,
     Span,
     Texts,
     Tokenizer,
@@ -41,12 +43,9 @@ from minilm.tokenizers.files import (
 from minilm.tokenizers.template import PLAIN, Template, bert_template
 from minilm.tokenizers.wordpiece_training import learn_tokens
 
+VOCAB_FILE = "vocab.txt"
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-CONFIG_FILE = "tokenizer_config.json"
-CLEANUP = {  # what decoding replaces in a token with a space before it
-    **{" .": ".", " ?": "?", " !": "!", " ,": ",", " ' ": "'", " n't": "n't", " 'm": "'m"},
-    **{" do not": " don't", " 's": "'s", " 've": "'ve", " 're": "'re"},
-}
+TOKEN_CLEANUP = CLEANUP | {" do not": " don't"}  # replaced in a token with a space before it
 NORMALIZER = {  # our names of the settings, and those of the two files
     "lower": "lowercase",
     "strip_accents": "strip_accents",
@@ -80,7 +79,7 @@ class WordPieceTokenizer(Tokenizer):
     """
 
     model_type = "WordPiece"
-    vocab_file = "vocab.txt"
+    vocab_file = VOCAB_FILE
     input_names = ("input_ids", "attention_mask", "token_type_ids")
 
     def __init__(
@@ -112,7 +111,8 @@ class WordPieceTokenizer(Tokenizer):
         super().__init__(tokens, listed, template)
         self.lower, self.strip_accents = lower, strip_accents
         self.chinese_spaces, self.clean = chinese_spaces, clean
-        self.unk_token, self.prefix = unk_token, prefix
+        self.roles["unk"] = unk_token
+        self._unk_id, self.prefix = self.ids[unk_token], prefix
         self.max_word, self.cleanup = max_word, cleanup
         self._forms = Forms(partial(normal_form, **self._settings()))
         hidden = set(self.special_tokens) - {unk_token}
@@ -193,7 +193,7 @@ class WordPieceTokenizer(Tokenizer):
 
     def _encode_word(self, word: str) -> list[int]:
         """`naive_encode_word`, which tries no piece longer than the longest token."""
-        n, unknown = len(word), [self.ids[self.unk_token]]
+        n, unknown = len(word), [self._unk_id]
         if n > self.max_word:
             return unknown
         found, start, tokens = [], 0, self._first
@@ -216,23 +216,20 @@ class WordPieceTokenizer(Tokenizer):
             ids += word
             inside = 0
             for i in word:
-                is_whole = word == (self.ids[self.unk_token],)
+                is_whole = word == (self._unk_id,)
                 stop = end if is_whole else start + len(self.tokens[i]) - inside
                 spans.append((start, stop))
                 start, inside = stop, len(self.prefix)
         return ids, spans
 
-    def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
+    def _decode(self, ids: list[int]) -> str:
         """The tokens with spaces between words, but none before the signs that end a phrase.
 
         What normalisation changed does not come back, nor whether the text had a space.
-
-        Raises: IndexError — an id outside the vocabulary.
         """
-        known = self._known(ids, skip_special_tokens)
-        shown = {i: self._show(self.tokens[i], " ") for i in set(known[1:])}
-        first = [self._show(self.tokens[i], "") for i in known[:1]]
-        return "".join([*first, *map(shown.__getitem__, known[1:])])
+        shown = {i: self._show(self.tokens[i], " ") for i in set(ids[1:])}
+        first = [self._show(self.tokens[i], "") for i in ids[:1]]
+        return "".join([*first, *map(shown.__getitem__, ids[1:])])
 
     def _show(self, token: str, space: str) -> str:
         """A token as it stands behind another (`space`), or first of all."""
@@ -240,7 +237,7 @@ class WordPieceTokenizer(Tokenizer):
             token = token.removeprefix(self.prefix)
         else:
             token = space + token
-        for spaced, written in CLEANUP.items() if self.cleanup else ():
+        for spaced, written in TOKEN_CLEANUP.items() if self.cleanup else ():
             token = token.replace(spaced, written)
         return token
 
@@ -253,7 +250,7 @@ class WordPieceTokenizer(Tokenizer):
             decoder={"type": "WordPiece", "prefix": self.prefix, "cleanup": self.cleanup},
             model={
                 "type": self.model_type,
-                "unk_token": self.unk_token,
+                "unk_token": self.tokens[self._unk_id],
                 "continuing_subword_prefix": self.prefix,
                 "max_input_chars_per_word": self.max_word,
                 "vocab": {token: i for i, token in enumerate(self.tokens[: self.model_size])},
@@ -311,12 +308,22 @@ class WordPieceTokenizer(Tokenizer):
         directory = Path(directory)
         if (directory / FILE_NAME).exists() or not (directory / cls.vocab_file).exists():
             return super().load(directory)
-        text = read_text(directory / cls.vocab_file).replace("\r\n", "\n")
-        tokens = text.removesuffix("\n").split("\n")
-        is_vocabulary = len(set(tokens)) == len(tokens) and "[UNK]" in tokens
-        check(is_vocabulary, "a different token on each line, [UNK] too", text, cls.vocab_file)
+        tokens = read_vocab_file(directory)
+        whole = "a different token on each line, [UNK] too"
+        check("[UNK]" in tokens, whole, tokens, cls.vocab_file)
         config = read_json(path) if (path := directory / CONFIG_FILE).exists() else {}
         return cls(tokens, **_read_settings(config, CONFIG, CONFIG_FILE))
+
+
+def read_vocab_file(directory: Path) -> list[str]:
+    """The tokens of BERT's `vocab.txt`, in the order of their ids.
+
+    Raises: TokenizerError — no file, a damaged one, or one with a token twice.
+    """
+    text = read_text(directory / VOCAB_FILE).replace("\r\n", "\n")
+    tokens = text.removesuffix("\n").split("\n")
+    check(len(set(tokens)) == len(tokens), "a different token on each line", text, VOCAB_FILE)
+    return tokens
 
 
 def _read_settings(found: Any, names: dict[str, str], file: str) -> dict[str, Any]:

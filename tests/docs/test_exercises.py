@@ -9,6 +9,8 @@ is wrong with it, or that it is right. Solutions are further down.
 import ast
 import inspect
 import itertools
+import json
+import math
 import re
 import runpy
 import sys
@@ -23,7 +25,7 @@ from minilm import GPT, GPTConfig
 from minilm import functional as F
 from minilm.metrics import precision_recall_f1
 from minilm.optim import Optimizer
-from minilm.tensor import Tensor, from_op
+from minilm.tensor import Tensor, from_op, tanh
 from minilm.tokenizers.bpe import naive_encode_chunk
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -377,6 +379,103 @@ def check_keep_typical(keep_typical: Any) -> None:
     assert np.array_equal(far, [[1e4, 1e4 - 1, -np.inf]]), "large logits"
 
 
+def safetensors_bytes(entries: dict[str, Any], data: bytes, excess: int = 0) -> bytes:
+    """A file with this header; `excess` is added to the length that it says it has."""
+    text = json.dumps(entries).encode() + b"  "
+    return (len(text) + excess).to_bytes(8, "little") + text + data
+
+
+def check_read_safetensors(read_safetensors: Any) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 3)).astype("<f4"), np.array(-1.5, "<f4")
+    halves = np.array([0x3F81, 0xC040, 0x0001, 0x7F80], "<u2")
+    data = b.tobytes() + a.tobytes() + halves.tobytes()
+    entries: dict[str, Any] = {
+        "__metadata__": {"format": "pt"},
+        "halves": {"dtype": "BF16", "shape": [2, 2], "data_offsets": [28, 36]},
+        "a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [4, 28]},
+        "empty": {"dtype": "F32", "shape": [0, 7], "data_offsets": [4, 4]},
+        "b": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]},
+    }
+    upper = np.array([[1 + 2**-7, -3], [2**-133, np.inf]])
+    expected = {"a": a, "b": b, "halves": upper, "empty": np.zeros((0, 7))}
+    found = read_safetensors(safetensors_bytes(entries, data))
+    assert set(found) == set(expected), f"expected {sorted(expected)}, got {sorted(found)}"
+    for name, array in expected.items():
+        assert found[name].dtype == np.float32, f"{name}: expected float32, got {found[name].dtype}"
+        right = np.array_equal(found[name], array)
+        assert right, f"{name}: expected {array}, got {found[name]}"
+
+    def changed(name: str, **changes: Any) -> dict[str, Any]:
+        return {**entries, name: {**entries[name], **changes}}
+
+    wrong = {
+        "bytes that belong to no array": (entries, data + bytes(4), 0),
+        "the last array cut short": (entries, data[:-1], 0),
+        "two arrays that share bytes": (changed("b", data_offsets=[4, 8]), data, 0),
+        "an array beyond the end": (changed("halves", data_offsets=[40, 48]), data, 0),
+        "an array that ends before it begins": (changed("a", data_offsets=[28, 4]), data, 0),
+        "a shape of other bytes": (changed("a", shape=[2, 4]), data, 0),
+        "a header longer than the file": (entries, data, 10**6),
+        "a header that ends too early": (entries, data, -10),
+        "a dtype that is not known": (changed("a", dtype="F31"), data, 0),
+    }
+    for what, (header, raw, excess) in wrong.items():
+        try:
+            read_safetensors(safetensors_bytes(header, raw, excess))
+        except ValueError:
+            continue
+        raise AssertionError(f"{what}: expected a ValueError, got none")
+
+
+def check_to_bfloat16(to_bfloat16: Any) -> None:
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 0x7F80_0000, 400).astype(np.uint32)
+    middles = (rng.integers(0, 0x7F7F, 100).astype(np.uint32) << 16) | 0x8000
+    bits = np.concatenate([bits, middles, middles - 1, middles + 1, [0, 1, 0x7F7F_FFFF]])
+    bits = np.concatenate([bits, bits | 0x8000_0000]).astype(np.uint32).reshape(2, -1)
+    x = bits.view(np.float32)
+    given = x.copy()
+    halves = np.asarray(to_bfloat16(given))
+    assert np.array_equal(given.view(np.uint32), bits), "expected the argument to be left alone"
+    assert halves.dtype == np.uint16 and halves.shape == x.shape, "expected uint16, the same shape"
+    for i in np.ndindex(x.shape):
+        sign, low = int(halves[i]) >> 15, int(bits[i] & 0x7FFF_FFFF) >> 16
+        near = [np.uint32((low + k) << 16).view(np.float32).astype(float) for k in (0, 1)]
+        near = [2.0**128 if np.isinf(value) else value for value in near]
+        below, above = abs(float(x[i])) - near[0], near[1] - abs(float(x[i]))
+        wanted = low + (above < below or (above == below and low % 2 == 1))
+        got = int(halves[i]) & 0x7FFF
+        assert got == wanted, f"{x[i]!r}: expected {wanted:#06x} behind the sign, got {got:#06x}"
+        assert sign == bits[i] >> 31, f"{x[i]!r}: expected its sign"
+    infinite = np.asarray(to_bfloat16(np.array([np.inf, -np.inf], np.float32)))
+    assert infinite.tolist() == [0x7F80, 0xFF80], f"infinity: got {infinite}"
+    nans = np.array([0x7FC0_0000, 0x7F80_0001, 0xFFFF_FFFF], np.uint32).view(np.float32)
+    kept = np.asarray(to_bfloat16(nans)) & 0x7FFF
+    assert (kept > 0x7F80).all(), f"NaN: expected NaN, got {kept}"
+
+
+def check_rnn_gradient(rnn_gradient: Any) -> None:
+    names = ("dx", "dh0", "dw_ih", "dw_hh")
+    for B, T, C, H in ((2, 5, 3, 4), (1, 1, 4, 2), (3, 0, 2, 2)):
+        rng = np.random.default_rng(T)
+        shapes = ((B, T, C), (B, H), (H, C), (H, H))
+        leaves = [Tensor(rng.normal(size=shape), requires_grad=True) for shape in shapes]
+        dy = rng.normal(size=(B, T, H))
+        x, h, w_ih, w_hh = leaves
+        for t in range(T):
+            h = tanh(x[:, t] @ w_ih.T + h @ w_hh.T)
+            h.backward(dy[:, t], retain_graph=True)
+        given = [leaf.data.copy() for leaf in leaves] + [dy.copy()]
+        found = rnn_gradient(*given)
+        for name, leaf, gradient in zip(names, leaves, found, strict=True):
+            expected = np.zeros(leaf.shape) if leaf.grad is None else leaf.grad
+            assert np.shape(gradient) == leaf.shape, f"{name}: the shape, for T = {T}"
+            assert np.allclose(gradient, expected), f"{name}: the value, for T = {T}"
+        for before, after in zip((*leaves, Tensor(dy)), given, strict=True):
+            assert np.array_equal(before.data, after), "an array that was given has changed"
+
+
 # --- Solutions --------------------------------------------------------------------------------
 
 
@@ -561,6 +660,48 @@ def keep_typical(logits: np.ndarray, mass: float) -> np.ndarray:
     stays = np.empty(logits.shape, bool)
     np.put_along_axis(stays, order, ranked.cumsum(-1) - ranked < mass, -1)
     return np.where(stays, logits, -np.inf)
+
+
+def read_safetensors(raw: bytes) -> dict[str, np.ndarray]:
+    """Where one array ends the next begins, and the last ends with the file: none can overlap."""
+    n = int.from_bytes(raw[:8], "little")
+    if n > len(raw) - 8:
+        raise ValueError(f"expected a header within {len(raw)} bytes, got {n} bytes of it")
+    header = json.loads(raw[8 : 8 + n])
+    header.pop("__metadata__", None)
+    arrays, end, data = {}, 0, raw[8 + n :]
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        (start, stop), width = entry["data_offsets"], {"F32": 4, "BF16": 2}.get(entry["dtype"])
+        if width is None or start != end or stop - start != width * math.prod(entry["shape"]):
+            raise ValueError(f"{name}: expected its bytes from {end} on, got {entry}")
+        numbers = np.frombuffer(data[start:stop], f"<u{width}").astype(np.uint32)
+        numbers = (numbers << (16 if width == 2 else 0)).view(np.float32)
+        arrays[name], end = numbers.reshape(entry["shape"]), stop
+    if end != len(data):
+        raise ValueError(f"expected {end} bytes behind the header, got {len(data)}")
+    return arrays
+
+
+def to_bfloat16(x: np.ndarray) -> np.ndarray:
+    """Half of the last place less one is added, and one more where the place is odd; then cut."""
+    bits = x.view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(x), (bits >> 16) | 0x40, rounded).astype(np.uint16)
+
+
+def rnn_gradient(
+    x: np.ndarray, h0: np.ndarray, w_ih: np.ndarray, w_hh: np.ndarray, dy: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Keep every h; on the way back every da, so that the sums are one product each."""
+    h = [h0]
+    for t in range(x.shape[1]):
+        h.append(np.tanh(x[:, t] @ w_ih.T + h[-1] @ w_hh.T))
+    da, dh = np.zeros(dy.shape), np.zeros(h0.shape)
+    for t in reversed(range(x.shape[1])):
+        da[:, t] = (dh + dy[:, t]) * (1 - h[t + 1] ** 2)
+        dh = da[:, t] @ w_hh
+    before = np.stack([h0, *h[1:-1]], axis=1)[:, : x.shape[1]]  # h[t-1] beside da[t]
+    return da @ w_ih, dh, np.einsum("bth,btc->hc", da, x), np.einsum("bth,btk->hk", da, before)
 
 
 # --- Answers that must not pass ---------------------------------------------------------------
@@ -1044,6 +1185,133 @@ def bans_in_place(logits, mass):
     return logits
 
 
+def replaced(name: str, old: str, new: str) -> Callable[[bytes], Any]:
+    """read_safetensors with one piece of it written otherwise."""
+    source = inspect.getsource(read_safetensors)
+    assert source.count(old) == 1, old
+    names = dict(globals())
+    exec(source.replace(old, new).replace("read_safetensors", name), names)
+    return names[name]
+
+
+reads_the_length_backwards = replaced("reads_the_length_backwards", '"little"', '"big"')
+counts_offsets_from_the_first_byte = replaced(
+    "counts_offsets_from_the_first_byte", "raw[8 + n :]", "raw"
+)
+takes_metadata_for_an_array = replaced(
+    "takes_metadata_for_an_array", 'header.pop("__metadata__", None)', "pass"
+)
+shifts_out_of_sixteen_bits = replaced("shifts_out_of_sixteen_bits", ".astype(np.uint32)", "")
+takes_bfloat16_for_the_lower_half = replaced(
+    "takes_bfloat16_for_the_lower_half", "(16 if width == 2 else 0)", "0"
+)
+lets_arrays_share_bytes = replaced("lets_arrays_share_bytes", " or start != end", "")
+reads_in_the_order_of_the_header = replaced(
+    "reads_in_the_order_of_the_header",
+    'sorted(header.items(), key=lambda item: item[1]["data_offsets"])',
+    "header.items()",
+)
+lets_bytes_be_left_over = replaced("lets_bytes_be_left_over", "end != len(data)", "False")
+reads_columns_first = replaced(
+    "reads_columns_first", 'reshape(entry["shape"])', 'reshape(entry["shape"], order="F")'
+)
+
+
+def cuts_the_lower_half_off(x):
+    return (x.view(np.uint32) >> 16).astype(np.uint16)
+
+
+def rounds_halves_up(x):
+    rounded = ((x.view(np.uint32).astype(np.uint64) + 0x8000) >> 16).astype(np.uint16)
+    return np.where(np.isnan(x), 0x7FC0, rounded).astype(np.uint16)
+
+
+def rounds_halves_to_the_odd(x):
+    bits = x.view(np.uint32)
+    rounded = (bits + 0x8000 - ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(x), (bits >> 16) | 0x40, rounded).astype(np.uint16)
+
+
+def adds_to_nan_as_well(x):
+    bits = x.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def stops_at_the_largest(x):
+    halves = to_bfloat16(x)
+    return np.where(np.isfinite(x) & (halves & 0x7FFF == 0x7F80), halves - 1, halves)
+
+
+def forgets_the_sign(x):
+    return to_bfloat16(np.abs(x))
+
+
+def goes_by_way_of_float16(x):
+    with np.errstate(over="ignore", invalid="ignore"):
+        return to_bfloat16(x.astype(np.float16).astype(np.float32))
+
+
+def keeps_32_bits(x):
+    return to_bfloat16(x).astype(np.uint32)
+
+
+def rnn_gradient_with(slope=True, carry=True, turned=False, shown=0, from_end=True):
+    """The solution with one thing in it changed."""
+
+    def answer(x, h0, w_ih, w_hh, dy):
+        h = [h0]
+        for t in range(x.shape[1]):
+            h.append(np.tanh(x[:, t] @ w_ih.T + h[-1] @ w_hh.T))
+        dh, dx = np.zeros(h0.shape), np.zeros(x.shape)
+        dw_ih, dw_hh = np.zeros(w_ih.shape), np.zeros(w_hh.shape)
+        for t in reversed(range(x.shape[1])) if from_end else range(x.shape[1]):
+            da = dh * carry + dy[:, t]
+            da = da * (1 - h[t + 1] ** 2) if slope else da
+            dx[:, t], dw_ih, dw_hh = da @ w_ih, dw_ih + da.T @ x[:, t], dw_hh + da.T @ h[t + shown]
+            dh = da @ (w_hh.T if turned else w_hh)
+        return dx, dh, dw_ih, dw_hh
+
+    return answer
+
+
+def forgets_the_slope_of_tanh(x, h0, w_ih, w_hh, dy):
+    return rnn_gradient_with(slope=False)(x, h0, w_ih, w_hh, dy)
+
+
+def forgets_what_later_steps_ask(x, h0, w_ih, w_hh, dy):
+    return rnn_gradient_with(carry=False)(x, h0, w_ih, w_hh, dy)
+
+
+def multiplies_with_the_matrix_turned_over(x, h0, w_ih, w_hh, dy):
+    return rnn_gradient_with(turned=True)(x, h0, w_ih, w_hh, dy)
+
+
+def pairs_each_step_with_its_own_state(x, h0, w_ih, w_hh, dy):
+    return rnn_gradient_with(shown=1)(x, h0, w_ih, w_hh, dy)
+
+
+def walks_from_the_first_step(x, h0, w_ih, w_hh, dy):
+    return rnn_gradient_with(from_end=False)(x, h0, w_ih, w_hh, dy)
+
+
+def hears_only_the_last_step(x, h0, w_ih, w_hh, dy):
+    last = np.zeros(dy.shape)
+    last[:, -1:] = dy[:, -1:]
+    return rnn_gradient(x, h0, w_ih, w_hh, last)
+
+
+def takes_the_mean_over_the_steps(x, h0, w_ih, w_hh, dy):
+    dx, dh0, dw_ih, dw_hh = rnn_gradient(x, h0, w_ih, w_hh, dy)
+    steps = max(1, x.shape[1])
+    return dx, dh0, dw_ih / steps, dw_hh / steps
+
+
+def adds_up_in_what_was_given(x, h0, w_ih, w_hh, dy):
+    found = rnn_gradient(x, h0, w_ih, w_hh, dy)
+    dy += 1
+    return found
+
+
 # --- The exercises ----------------------------------------------------------------------------
 
 
@@ -1233,6 +1501,52 @@ EXERCISES = {
             stops_before_the_mass_is_reached,
             takes_zero_times_infinity,
             bans_in_place,
+        ),
+    ),
+    "read_safetensors": Exercise(
+        "13-pretrained.md",
+        check_read_safetensors,
+        read_safetensors,
+        (
+            reads_the_length_backwards,
+            counts_offsets_from_the_first_byte,
+            takes_metadata_for_an_array,
+            shifts_out_of_sixteen_bits,
+            takes_bfloat16_for_the_lower_half,
+            lets_arrays_share_bytes,
+            reads_in_the_order_of_the_header,
+            lets_bytes_be_left_over,
+            reads_columns_first,
+        ),
+    ),
+    "to_bfloat16": Exercise(
+        "13-pretrained.md",
+        check_to_bfloat16,
+        to_bfloat16,
+        (
+            cuts_the_lower_half_off,
+            rounds_halves_up,
+            rounds_halves_to_the_odd,
+            adds_to_nan_as_well,
+            stops_at_the_largest,
+            forgets_the_sign,
+            goes_by_way_of_float16,
+            keeps_32_bits,
+        ),
+    ),
+    "rnn_gradient": Exercise(
+        "14-recurrent.md",
+        check_rnn_gradient,
+        rnn_gradient,
+        (
+            forgets_the_slope_of_tanh,
+            forgets_what_later_steps_ask,
+            multiplies_with_the_matrix_turned_over,
+            pairs_each_step_with_its_own_state,
+            walks_from_the_first_step,
+            hears_only_the_last_step,
+            takes_the_mean_over_the_steps,
+            adds_up_in_what_was_given,
         ),
     ),
 }

@@ -1,5 +1,7 @@
 """Laws of BERT and its heads."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,10 +10,11 @@ from nn.gradients import check_gradients
 
 from minilm import functional as F
 from minilm.models import bert_heads
-from minilm.models.bert import Bert, BertConfig, roberta_config
+from minilm.models.bert import Bert, BertConfig, distilbert_config, roberta_config
 from minilm.models.bert_heads import (
     BertForMaskedLM,
     BertForMultipleChoice,
+    BertForNextSentencePrediction,
     BertForPreTraining,
     BertForQuestionAnswering,
     BertForSequenceClassification,
@@ -81,6 +84,10 @@ def test_appending_padding_changes_nothing_at_real_positions(head, extra, seed):
     if head is not BertForQuestionAnswering:  # its softmax is over positions, padding too
         np.testing.assert_allclose(short.loss.data, long.loss.data, rtol=1e-12)
     real = batch["attention_mask"].astype(bool)
+    if head is BertForQuestionAnswering:
+        for name in ("start_logits", "end_logits"):
+            a, b = getattr(short, name).data[real], getattr(long, name).data[:, :7][real]
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
     for a, b in zip(short.hidden_states, long.hidden_states, strict=True):
         np.testing.assert_allclose(a.data[real], b.data[:, :7][real], rtol=1e-9, atol=1e-12)
     for weights in long.attentions:
@@ -136,6 +143,17 @@ def test_the_masked_loss_is_the_mean_of_minus_log_p_at_the_masked_positions():
     loss = model(**batch, labels=labels).loss.item()
     assert loss == pytest.approx(np.mean(terms), rel=1e-12)
     assert loss == pytest.approx(masked_loss(Tensor(logits), labels).item(), rel=1e-12)
+
+
+def test_the_next_sentence_loss_is_the_mean_of_minus_log_p_of_the_label():
+    model, batch = build(BertForNextSentencePrediction), make_batch(BertForPreTraining)
+    del batch["labels"]
+    labels = batch.pop("next_sentence_label")
+    logits = model(**batch).logits.data
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    terms = [-np.log(row[label]) for row, label in zip(p, labels, strict=True)]
+    assert {0, 1} == set(labels) and logits.shape == (5, 2)
+    assert model(**batch, labels=labels).loss.item() == pytest.approx(np.mean(terms), rel=1e-12)
 
 
 def test_the_pre_training_loss_is_the_sum_of_its_two_terms():
@@ -359,6 +377,60 @@ def test_roberta_begins_its_positions_at_two_and_has_one_token_type():
     assert (model(np.arange(5)[None]).last_hidden_state.data != before).any()
 
 
+def test_distilbert_has_no_token_types_and_relu_in_its_pooler():
+    config = distilbert_config(
+        vocab_size=23, max_len=10, d_model=8, n_heads=2, n_layers=1, d_ff=12, init_std=0.5
+    )
+    model, ids = build(Bert, config), np.arange(5)[None]
+    assert not [name for name in model.state_dict() if "type" in name]
+    output = model(ids)
+    pooled = output.last_hidden_state.data[:, 0] @ model.pooler.weight.data.T
+    pooled = np.maximum(pooled + model.pooler.bias.data, 0)
+    np.testing.assert_allclose(output.pooler_output.data, pooled, rtol=1e-12)
+    with pytest.raises(IndexError, match=r"n_token_types = 0.*leave them out"):
+        model(ids, token_type_ids=np.zeros_like(ids))
+
+
+def test_without_a_pooler_there_is_no_pooled_output_and_no_head_that_reads_it():
+    config = replace(CONFIG, pooler=None)
+    assert build(Bert, config)(np.arange(5)[None]).pooler_output is None
+    with_one = build(BertForTokenClassification).state_dict()
+    without = build(BertForTokenClassification, config).state_dict()
+    assert with_one.keys() - without.keys() == {"bert.pooler.weight", "bert.pooler.bias"}
+    for head in (BertForSequenceClassification, BertForPreTraining, BertForMultipleChoice,
+                 BertForNextSentencePrediction):  # fmt: skip
+        with pytest.raises(ValueError, match="expected a configuration with a pooler"):
+            head(config, np.random.default_rng(0))
+
+
+def test_an_untied_masked_head_has_a_matrix_of_its_own():
+    model = build(BertForMaskedLM, replace(CONFIG, tie_embeddings=False))
+    ids, zero = np.arange(5)[None], model.masked.decoder.weight.data * 0
+    before = model(ids).logits.data
+    model.masked.decoder.weight[...] = zero
+    assert (model(ids).logits.data == model.masked.bias.data).all() and before.any()
+
+
+def test_the_head_has_a_share_of_dropout_of_its_own():
+    model = build(BertForSequenceClassification, replace(CONFIG, dropout=0.0, head_dropout=0.5))
+    ids, rng = np.arange(5)[None], np.random.default_rng(0)
+    first, second = (model.train()(ids, rng=rng).logits.data for _ in range(2))
+    assert (first != second).any()
+    assert build(BertForSequenceClassification).dropout.p == CONFIG.dropout
+
+
+def test_the_next_sentence_alone_is_what_pre_training_says_of_it():
+    both = build(BertForPreTraining)
+    alone = build(BertForNextSentencePrediction)
+    alone.load_state_dict(both.state_dict(), strict=False)
+    batch = make_batch(BertForPreTraining)
+    labels = batch.pop("next_sentence_label")
+    del batch["labels"]
+    expected, output = both(**batch, next_sentence_label=labels), alone(**batch, labels=labels)
+    assert (output.logits.data == expected.seq_relationship_logits.data).all()
+    assert output.loss.item() == expected.loss.item()
+
+
 def test_dropout_is_drawn_from_the_rng_of_the_call():
     model, batch = build(BertForSequenceClassification), make_batch(BertForSequenceClassification)
     model.train()
@@ -390,8 +462,44 @@ def test_what_does_not_fit_is_named_with_its_limit(inputs, error, message):
         build(Bert)(**inputs)
 
 
+@pytest.mark.parametrize(
+    ("head", "wrong", "message"),
+    [
+        (
+            BertForSequenceClassification,
+            {"labels": np.zeros((5, 1))},
+            r"shape \(5,\) .*got \(5, 1\)",
+        ),
+        (BertForSequenceClassification, {"labels": np.zeros(1)}, r"shape \(5,\) .*got \(1,\)"),
+        (BertForSequenceClassification, {"labels": 1.0}, r"shape \(5,\) .*got \(\)"),
+        (BertForMaskedLM, {"labels": np.zeros((5, 8), int)}, r"shape \(5, 7\) .*got \(5, 8\)"),
+        (BertForPreTraining, {"labels": np.zeros(5, int)}, r"shape \(5, 7\) .*got \(5,\)"),
+        (BertForQuestionAnswering, {"start_positions": None}, "got one of them; give both"),
+        (BertForQuestionAnswering, {"end_positions": None}, "got one of them; give both"),
+        (BertForMultipleChoice, {}, r"input_ids \(B, n, T\).*got shape \(5, 7\); put"),
+    ],
+)
+def test_targets_that_do_not_belong_to_the_input_are_named(head, wrong, message):
+    config = BertConfig(**{**vars(CONFIG), "n_labels": 1})
+    batch = make_batch(head) if head in HEADS else {"input_ids": np.zeros((5, 7), int)}
+    with pytest.raises(ValueError, match=message):
+        build(head, config)(**{**batch, **wrong})
+
+
 def test_a_configuration_that_cannot_be_is_an_error():
+    with pytest.raises(
+        ValueError, match="layer_norm_eps to be a finite number >= 0, got -1.0; its"
+    ):
+        BertConfig(layer_norm_eps=-1.0)
+    with pytest.raises(
+        ValueError, match="init_std to be a finite number >= 0, got nan; its default"
+    ):
+        BertConfig(init_std=float("nan"))
     with pytest.raises(ValueError, match="expected first_position to be a whole number >= 0"):
         BertConfig(first_position=-1)
-    with pytest.raises(ValueError, match="expected n_token_types to be a whole number >= 1, got 0"):
-        BertConfig(n_token_types=0)
+    with pytest.raises(
+        ValueError, match="expected n_token_types to be a whole number >= 0, got -1"
+    ):
+        BertConfig(n_token_types=-1)
+    with pytest.raises(ValueError, match=r"pooler to be one of \['relu', 'tanh'\] or None, got"):
+        BertConfig(pooler="gelu")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minilm.models.llama import Llama, LlamaConfig
-from minilm.tensor import Tensor
+from minilm.tensor import Tensor, no_grad
 
 SMALL = {"vocab_size": 13, "max_len": 10, "d_model": 24, "n_heads": 6, "n_layers": 2}
 IDS = np.random.default_rng(0).integers(0, 13, (2, 8))
@@ -25,7 +25,7 @@ def randomized(**changes):
 
 def llama_by_formula(state, ids, config):
     """Llama for one sequence in plain NumPy, rotations as complex numbers."""
-    heads, width = config.n_heads, config.d_model // config.n_heads
+    heads, width = config.n_heads, config.d_kv or config.d_model // config.n_heads
     group = heads // (config.n_kv_heads or heads)
     positions, half = np.arange(len(ids))[:, None], width // 2
     turns = np.exp(1j * positions * config.rope_theta ** (-2 * np.arange(half) / width))
@@ -45,13 +45,7 @@ def llama_by_formula(state, ids, config):
         for i in range(heads):
             q, k, v = head("q", i), head("k", i // group), head("v", i // group)
             if config.qk_norm:
-                eps = 1e-6 - config.norm_eps  # the norm inside attention has an eps of its own
-                q, k = (
-                    state[f"{name}.{gain}.weight"]
-                    * x
-                    / np.sqrt((x * x).mean(-1, keepdims=True) + config.norm_eps + eps)
-                    for x, gain in ((q, "q_norm"), (k, "k_norm"))
-                )
+                q, k = norm(q, f"{name}.q_norm.weight"), norm(k, f"{name}.k_norm.weight")
             weights = np.tril(np.exp(turn(q) @ turn(k).T / math.sqrt(width)))
             outputs.append(weights / weights.sum(-1, keepdims=True) @ v)
         return np.concatenate(outputs, axis=-1) @ state[f"{name}.out.weight"].T
@@ -74,13 +68,23 @@ def llama_by_formula(state, ids, config):
         {},
         {"n_kv_heads": 2, "tie_embeddings": True},
         {"n_kv_heads": 1, "d_ff": 5, "norm_eps": 0.1, "rope_theta": 100.0},
-        {"qk_norm": True, "n_kv_heads": 3},
+        {"qk_norm": True, "n_kv_heads": 3, "norm_eps": 0.1},
+        {"d_kv": 6, "n_kv_heads": 3, "n_heads": 9},
     ],
 )
 def test_logits_equal_the_formula_written_in_plain_numpy(changes):
     model = randomized(**changes)
     expected = [llama_by_formula(model.state_dict(), row, model.config) for row in IDS]
     np.testing.assert_allclose(model(IDS).logits.data, expected, rtol=0, atol=1e-12)
+
+
+def test_caches_are_as_wide_as_the_heads():
+    model = randomized(d_kv=6, n_kv_heads=2)
+    caches = model.new_caches(2)
+    assert caches[0].keys.shape == (2, 2, 10, 6)
+    with no_grad():
+        parts = [model(IDS[:, at : at + 2], caches=caches).logits.data for at in range(0, 8, 2)]
+    np.testing.assert_allclose(np.concatenate(parts, 1), model(IDS).logits.data, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ KINDS = {
     "1.0": {},
     "1.1": {"gated": True, "tie_embeddings": False},
     "heads of another width": {"d_kv": 3, "n_heads": 3, "n_decoder_layers": 1},
+    "tied, but not scaled": {"scale_logits": False},
+    "scaled, but not tied": {"scale_logits": True, "tie_embeddings": False},
     "few buckets": {"n_buckets": 8, "max_distance": 5, "norm_eps": 0.1},
 }
 SOURCE, TARGET = np.arange(11) % 9 + 2, np.array([0, 7, 8, 9, 3, 4, 4])
@@ -82,9 +84,9 @@ def t5_by_formula(state, source, target, c):
         x = x + attention(norm(x, f"{name}.norm2"), encoded, f"{name}.cross_attention")
         x = x + feed_forward(norm(x, f"{name}.norm3"), f"{name}.feed_forward")
     x = norm(x, "decoder.final_norm")
-    if c.tie_embeddings:
-        return x / math.sqrt(c.d_model) @ state["token_embedding.weight"].T
-    return linear(x, "head")
+    if c.tie_embeddings if c.scale_logits is None else c.scale_logits:
+        x = x / math.sqrt(c.d_model)
+    return x @ state["token_embedding.weight"].T if c.tie_embeddings else linear(x, "head")
 
 
 @pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)

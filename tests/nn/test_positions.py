@@ -12,6 +12,7 @@ from minilm.nn import (
     relative_position_bucket,
     sinusoidal_positions,
 )
+from minilm.nn.positions import POSITIONS
 from minilm.tensor import Tensor
 
 B, H, T, D = 2, 3, 6, 8
@@ -98,6 +99,17 @@ def test_rotary_from_a_start_goes_on_as_if_the_earlier_positions_were_there(star
     whole = rotary(Tensor(x)).data
     part = rotary(Tensor(x[:, :, start : start + T]), start).data
     assert np.array_equal(part, whole[:, :, start : start + T])
+
+
+def test_the_table_grows_when_positions_come_and_keeps_what_it_said():
+    rotary, x = Rotary(D, 10**9), random(B, H, 3, D)
+    first = rotary(Tensor(x)).data
+    assert len(rotary.cos) == len(rotary.sin) == POSITIONS
+    late = rotary(Tensor(x), POSITIONS - 1).data
+    assert len(rotary.cos) == 2 * (POSITIONS + 2)
+    exact = Rotary(D, POSITIONS + 2)
+    assert np.array_equal(exact(Tensor(x), POSITIONS - 1).data, late)
+    assert np.array_equal(rotary(Tensor(x)).data, first)
 
 
 @pytest.mark.parametrize(("length", "start"), [(9, 0), (3, 7), (1, 8), (2, 100)])

@@ -50,6 +50,18 @@ def attention(q, k, v, mask=None, bias=None, causal=False, scale=None, dropout=0
     return (dropped(weights, dropout, rng) if dropout else weights) @ v
 
 
+def lstm(x, h0, c0, weight_ih, weight_hh, bias):
+    """torch's layer gives the last cell only: it is asked for one step at a time."""
+    hidden, cells, zero = [h0], [c0], torch.zeros_like(bias)
+    for step in x.unbind(1):
+        state = hidden[-1][None], cells[-1][None]
+        weights = [weight_ih, weight_hh, bias, zero]
+        _, h, c = torch.lstm(step[:, None], state, weights, True, 1, 0.0, True, False, True)
+        hidden.append(h[0])
+        cells.append(c[0])
+    return torch.stack([torch.stack(states[1:], 1) for states in (hidden, cells)])
+
+
 TWINS = {
     "softmax": lambda x, axis=-1: nn.softmax(x, axis),
     "log_softmax": lambda x, axis=-1: nn.log_softmax(x, axis),
@@ -65,6 +77,7 @@ TWINS = {
     "linear": lambda x, weight, bias=None: nn.linear(x, weight, bias),
     "rotary": rotary,
     "attention": attention,
+    "lstm": lstm,
 }
 cases = {name: case for name, case in CASES.items() if name.startswith("functional")}
 SIZES = {"B": 3, "T": 6, "S": 8, "C": 32, "D": 16, "F": 24, "H": 4, "V": 50}

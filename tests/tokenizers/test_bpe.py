@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from minilm.tokenizers import (
     AddedToken,
     BPETokenizer,
+    Template,
     TokenizerError,
     bpe,
     bpe_training,
@@ -359,6 +360,95 @@ def test_a_special_token_inside_the_files_vocabulary_keeps_its_id(saved):
     assert loaded.to_json() == BPETokenizer.from_json(loaded.to_json()).to_json()
 
 
+def variant(**settings):
+    return BPETokenizer(TRAINED.token_bytes, TRAINED.merges, added=["<x>"], **settings)
+
+
+def test_with_add_prefix_space_a_text_is_encoded_as_behind_a_space():
+    tokenizer = variant(add_prefix_space=True)
+    for text in ("the cat", " the cat", "\nthe", "中"):
+        prefixed = text if text.startswith(" ") else f" {text}"
+        assert tokenizer.encode(text) == TRAINED.encode(prefixed)
+        assert tokenizer.decode(tokenizer.encode(text)) == prefixed
+    assert tokenizer.encode("") == []
+    pieces = [*TRAINED.encode(" the"), tokenizer.ids["<x>"], *TRAINED.encode(" cat")]
+    assert tokenizer.encode("the<x>cat", allowed_special="all") == pieces
+    assert tokenizer.decode_bytes(tokenizer.encode_bytes(b"the")) == b"the"
+    with pytest.raises(ValueError, match="expected GPT-2's pattern with add_prefix_space"):
+        variant(add_prefix_space=True, pattern="cl100k")
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+def test_with_trim_offsets_a_tokens_place_is_without_its_spaces(prefix):
+    tokenizer = variant(trim_offsets=True, add_prefix_space=prefix)
+    text = "the cat  sat <x> né"
+    ids, spans = tokenizer.encode_with_offsets(text, allowed_special="all")
+    assert ids == tokenizer.encode(text, allowed_special="all")
+    for i, (start, end) in zip(ids, spans, strict=True):
+        token = tokenizer.decode([i])
+        assert text[start:end] == (token.strip(" ") if "\ufffd" not in token else "é")
+
+
+def test_with_ignore_merges_a_chunk_that_is_a_token_is_one():
+    tokens = [*TRAINED.token_bytes, b" mats"]
+    for ignore_merges in (False, True):
+        tokenizer = BPETokenizer(tokens, TRAINED.merges, ignore_merges=ignore_merges)
+        assert (tokenizer.encode(" mats") == [len(tokens) - 1]) == ignore_merges
+        assert tokenizer.decode(tokenizer.encode(" mats mat")) == " mats mat"
+
+
+def test_a_normalizer_changes_the_text_before_it_is_cut():
+    tokenizer = variant(normalizer={"type": "NFC"})
+    assert tokenizer.encode("ne\u0301") == TRAINED.encode("né")
+    ids, spans = tokenizer.encode_with_offsets("ne\u0301 x")
+    assert len(ids) == len(spans) and spans[-1] == (4, 5)
+    assert 2 not in {place for span in spans for place in span}  # between a letter and its accent
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"add_prefix_space": True},
+        {"trim_offsets": True, "add_prefix_space": True},
+        {"trim_offsets": True},
+        {"ignore_merges": True, "pattern": "cl100k"},
+        {"normalizer": {"type": "NFC"}},
+        {"trim_offsets": True, "template": Template((("<x>", 0), ("$A", 0)))},
+    ],
+)
+def test_settings_come_back_from_the_file(settings, tmp_path):
+    tokenizer = variant(**settings)
+    tokenizer.save(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    assert loaded.to_json() == tokenizer.to_json()
+    for name in ("add_prefix_space", "trim_offsets", "ignore_merges", "normalizer", "template"):
+        assert getattr(loaded, name) == getattr(tokenizer, name)
+
+
+@pytest.mark.parametrize("processor", ["RobertaProcessing", "ByteLevel"])
+def test_what_adds_the_template_says_whether_places_are_trimmed(saved, processor):
+    part = {"type": processor, "trim_offsets": True, "add_prefix_space": False}
+    part |= {"cls": ["<x>", TRAINED.vocab_size], "sep": ["<x>", TRAINED.vocab_size]}
+    added = [{"id": TRAINED.vocab_size, "content": "<x>", "special": True}]
+    content = {**read(saved), "added_tokens": added, "post_processor": part}
+    saved.write_text(json.dumps(content), encoding="utf-8")
+    assert load_tokenizer(saved.parent).trim_offsets
+    content["post_processor"] |= {"add_prefix_space": True}
+    saved.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(TokenizerError, match="expected trim_offsets with add_prefix_space False"):
+        load_tokenizer(saved.parent)
+    content["post_processor"] |= {"trim_offsets": False}
+    saved.write_text(json.dumps(content), encoding="utf-8")
+    assert not load_tokenizer(saved.parent).trim_offsets
+
+
+def test_a_file_from_before_models_had_types_is_read(saved):
+    content = read(saved)
+    del content["model"]["type"]
+    saved.write_text(json.dumps(content), encoding="utf-8")
+    assert load_tokenizer(saved.parent).tokens == TRAINED.tokens
+
+
 @given(TEXTS)
 def test_any_text_trains_a_tokenizer_that_loads(tmp_path_factory, text):
     directory = tmp_path_factory.mktemp("bpe")
@@ -449,7 +539,7 @@ SPLIT = {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolated", "in
 @pytest.mark.parametrize(
     "parts",
     [
-        {"normalizer": {"type": "NFC"}},
+        {"normalizer": {"type": "Unknown"}},
         {"added_tokens": [{"id": 321, "content": "<|endoftext|>"}]},
         {"added_tokens": [{"id": 320, "content": ""}]},
         {"added_tokens": [{"id": 320, "content": "<x>", "lstrip": 1}]},
@@ -460,7 +550,7 @@ SPLIT = {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolated", "in
         {"decoder": {"type": "Metaspace"}},
         {"pre_tokenizer": None},
         {"pre_tokenizer": {"type": "Whitespace"}},
-        {"pre_tokenizer": {**BYTE_LEVEL, "add_prefix_space": True}},
+        {"pre_tokenizer": {**BYTE_LEVEL, "add_prefix_space": 1}},
         {"pre_tokenizer": {**BYTE_LEVEL, "use_regex": False}},
         {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [SPLIT, BYTE_LEVEL]}},
         {
@@ -479,7 +569,7 @@ SPLIT = {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolated", "in
                 ("continuing_subword_prefix", "##"),
                 ("end_of_word_suffix", "</w>"),
                 ("byte_fallback", True),
-                ("ignore_merges", True),
+                ("ignore_merges", 1),
             ]
         ),
     ],

@@ -1,5 +1,7 @@
 """Laws of turning texts into rows: templates, truncation, windows, padding."""
 
+from copy import copy
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -46,6 +48,26 @@ def test_a_model_takes_its_names_from_the_encoding():
     encoding = BERT(["ab", "cd"])
     assert dict(**encoding).keys() == {"input_ids", "attention_mask"}
     assert encoding["offset_mapping"] is encoding.offset_mapping
+
+
+@given(st.lists(TEXTS, min_size=1))
+def test_padding_on_the_left_moves_each_row_to_the_right(texts):
+    right, left = BERT(texts, padding=True), copy(BERT)
+    left.padding_side = "left"
+    moved = left(texts, padding=True)
+    shifts = (right.attention_mask == 0).sum(1)
+    for name in ("input_ids", "attention_mask", "token_type_ids", "offset_mapping"):
+        for row, expected, shift in zip(moved[name], right[name], shifts, strict=True):
+            assert np.array_equal(row, np.roll(expected, shift, 0))
+
+
+def test_the_longest_row_is_what_the_model_takes_unless_another_is_asked_for():
+    limited = copy(BERT)
+    limited.model_max_length = 5
+    assert limited("abcdefgh", truncation=True).input_ids.shape == (1, 5)
+    assert limited("a", padding="max_length").input_ids.shape == (1, 5)
+    assert limited("abcdefgh", truncation=True, max_length=4).input_ids.shape == (1, 4)
+    assert limited("abcdefgh").input_ids.shape == (1, 10)
 
 
 @given(st.lists(TEXTS, min_size=1))

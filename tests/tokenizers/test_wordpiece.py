@@ -115,7 +115,8 @@ def test_encoding_equals_its_specification_on_any_text(text, settings):
     inner = [settings.get("prefix", "##") + piece for piece in (*letters, "at", "the")]
     tokens = list(dict.fromkeys([*SPECIALS, *letters, "the", "tha", *inner]))
     tokenizer = WordPieceTokenizer(tokens, **settings)
-    assert tokenizer.encode(text) == naive_encode(tokenizer, text, **settings)
+    ids = tokenizer.encode(text, disallowed_special=())
+    assert ids == naive_encode(tokenizer, text, **settings)
 
 
 @settings_of
@@ -359,6 +360,14 @@ def test_decoding_joins_inner_tokens_and_draws_signs_to_words():
     assert spaced.decode([5, 6]) == "a b'c don't."
     plain = WordPieceTokenizer([*SPECIALS, *words], cleanup=False)
     assert plain.decode([5, 10, 11]) == "it . !"
+
+
+def test_spaces_before_signs_are_mended_once_more_where_a_model_wants_it():
+    tokenizer = WordPieceTokenizer([*SPECIALS, "it", "'", "s", "don", "t"])
+    ids = [tokenizer.ids[token] for token in ("it", "'", "s", "don", "'", "t")]
+    assert tokenizer.decode(ids) == "it ' s don ' t"
+    tokenizer.clean_up_tokenization_spaces = True
+    assert tokenizer.decode(ids) == "it's don't"
 
 
 @given(MIXED)
