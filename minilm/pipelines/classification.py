@@ -6,8 +6,8 @@ import numpy as np
 
 from minilm.models.bert_heads import BertForSequenceClassification
 from minilm.pipelines.base import Pipeline
-from minilm.pipelines.windows import by_text, new_cutter, softmax
-from minilm.tasks.features import Features, Row
+from minilm.pipelines.windows import by_text, cut_rows, new_cutter, softmax
+from minilm.tasks.features import Features
 from minilm.tasks.predictions import predict
 from minilm.tensor import Array
 
@@ -59,8 +59,7 @@ class TextClassification(Pipeline):
             first, *second = [cutter.read(text) for text in texts]
             second_is_longer = bool(second) and len(second[0][0]) >= len(first[0])
             truncation = "only_second" if second_is_longer else "only_first"
-            parts = cutter.windows(first, *second, stride=stride, truncation=truncation)
-            rows += [Row(i, inputs, {}, places) for inputs, places in parts]
+            rows += cut_rows(cutter, i, first, *second, stride=stride, truncation=truncation)
         return Features((), rows, (), cutter.pad_id)
 
     def _function(self, asked: str | None) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from minilm.beam import log_softmax
 from minilm.models.bert_heads import BertForQuestionAnswering
 from minilm.pipelines.base import Pipeline
-from minilm.pipelines.windows import by_text, new_cutter
+from minilm.pipelines.windows import by_text, cut_rows, new_cutter
 from minilm.tasks.features import OUTSIDE, Cutter, Features, Row
 from minilm.tasks.predictions import best_spans, predict
 from minilm.tensor import Array
@@ -158,9 +158,8 @@ def _features(
             room = cutter.max_len - special - len(asked)
             stride = max(0, min(cutter.max_len // 2, 128, room - 1))
         first = asked, [OUTSIDE] * len(asked)
-        cut = {"truncation": "only_second", "stride": stride}
-        parts = cutter.windows(first, cutter.read(context), **cut)
-        rows += [Row(i, inputs, {}, places) for inputs, places in parts]
+        second = cutter.read(context)
+        rows += cut_rows(cutter, i, first, second, truncation="only_second", stride=stride)
     return Features((), rows, (), cutter.pad_id)
 
 

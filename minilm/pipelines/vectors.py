@@ -55,11 +55,6 @@ class FeatureExtraction(Pipeline):
     ) -> list[Any]:
         cutter = new_cutter(self.model, self.tokenizer)
         windows = Windows(cutter, [cutter.read(text) for text in self.check_texts(inputs)], stride)
-        if not all(ids.size for ids in windows.input_ids):
-            raise ValueError(
-                f"{self.task}: expected texts with tokens, got an empty one, and a tokenizer that "
-                "adds none; leave it out"
-            )
         hidden = predict(_Body(self.model), windows.features, batch_size, read=last_hidden)
         arrays = [states[None] for states in windows.join(hidden)]
         return arrays if return_tensors else [array.tolist() for array in arrays]

@@ -36,6 +36,20 @@ def new_cutter(model: Any, tokenizer: Tokenizer, max_len: int | None = None) -> 
     return cutter
 
 
+def cut_rows(cutter: Cutter, i: int, *texts: Tokens, **cut: Any) -> list[Row]:
+    """The rows of text i, or of a pair: see `Cutter.windows`.
+
+    Raises: ValueError — an empty text, where the tokenizer adds no special tokens.
+    """
+    rows = [Row(i, inputs, {}, places) for inputs, places in cutter.windows(*texts, **cut)]
+    if not len(rows[0].places):
+        raise ValueError(
+            "pipeline: expected a text with tokens, got an empty one, and a tokenizer that adds "
+            "none; leave it out, or take a tokenizer with special tokens in its template"
+        )
+    return rows
+
+
 class Windows:
     """Texts as rows of tokens, windows of a text sharing `stride` (a quarter of a row, if None).
 
@@ -51,9 +65,9 @@ class Windows:
         self.before = names.index("$A")
         self.behind = len(names) - 1 - self.before
         rows = [
-            Row(i, inputs, {}, places)
+            row
             for i, text in enumerate(texts)
-            for inputs, places in cutter.windows(text, stride=self.stride)
+            for row in cut_rows(cutter, i, text, stride=self.stride)
         ]
         self.features = Features((), rows, (), cutter.pad_id)
         self.input_ids = self.join([row.inputs["input_ids"] for row in rows])

@@ -23,7 +23,7 @@ logger = logging.getLogger("minilm.pipelines")
 How = dict[str, Any]
 LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}  # all, or what is new
 FIELDS = {*(field.name for field in fields(GenerationConfig)), *LENGTHS}
-SAMPLING = ("temperature", "top_k", "top_p")
+SAMPLING: tuple[str, ...] = ("temperature", "top_k", "top_p")
 UNKNOWN = (  # fields of generation_config.json that would change what is written
     *("typical_p", "min_p", "epsilon_cutoff", "eta_cutoff", "top_h", "stop_strings"),
     *("suppress_tokens", "begin_suppress_tokens", "sequence_bias", "guidance_scale"),
@@ -40,6 +40,7 @@ class Writing(Pipeline):
     (generation_config.json, and in config.json task_specific_params), else by the pipeline. The
     names are those of `GenerationConfig`; max_length and min_length count the prompt, or the
     decoder's start token, too. Where both are said at one place, the number of new tokens counts.
+    What a directory says of drawing, or of beams, is left out where there is none.
 
     With `seed` or `rng` tokens are drawn, unless do_sample=False; a seed begins anew in each call.
     Draws depend on which inputs share a batch.
@@ -83,18 +84,16 @@ class Writing(Pipeline):
         rng = rng if seed is None else np.random.default_rng(seed)
         if rng is not None:
             arguments = {"do_sample": True, **arguments}
-        said = self.said
-        if {**said, **arguments}.get("num_beams", 1) == 1:
-            said = {name: value for name, value in said.items() if name not in BEAMS}
+        both = {**self.said, **arguments}
+        idle = () if both.get("do_sample") else SAMPLING
+        idle += BEAMS if both.get("num_beams", 1) == 1 else ()
+        said = {name: value for name, value in self.said.items() if name not in idle}
         how = self.override(said, arguments)
         if how.get("do_sample") and rng is None:
             raise ValueError(
                 f"{self.task}: expected seed= or rng= to draw tokens, got neither; seed=0, say, or "
                 "do_sample=False for the most probable ones"
             )
-        idle = ", ".join(name for name in SAMPLING if arguments.get(name) is not None)
-        if idle and not how.get("do_sample"):
-            logger.warning("%s: without do_sample=True or a seed, %s does nothing", self.task, idle)
         return {**how, "rng": rng}
 
     def run(self, input_ids: Array, before: int, how: How, **inputs: Any) -> list[list[list[int]]]:

@@ -1,4 +1,4 @@
-"""The LSTM: its formula, its gradients through time, and the state that stands for what was read."""
+"""The LSTM: its formula, its gradients through time, and the state that stands for the past."""
 
 import math
 
