@@ -23,6 +23,7 @@ class FillMask(Pipeline):
     its first token is taken, and a warning logged). In a long text each mask is filled from the
     window that shows most of what is around it; windows share `stride` tokens.
 
+    Differs: transformers answers a list of one text as that text alone, here it is a list of one.
     Raises: ValueError — a text without a mask, as an empty one is; a tokenizer without mask_token.
     """
 

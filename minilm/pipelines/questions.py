@@ -93,21 +93,11 @@ class QuestionAnswering(Pipeline):
         scored = list(zip(features.rows, predict(self.model, features, batch_size), strict=True))
         answers = []
         for (_, context), windows in zip(pairs, by_text(features, scored), strict=True):
-            found: dict[str, Answer] = {}
-            null = 1.0
-            for row, scores in windows:
-                least, own = self._window(
-                    row, scores, context, top_k, max_answer_len, align_to_words
-                )
-                null = min(null, least)
-                for key, answer in own.items():
-                    if key not in found or answer["score"] > found[key]["score"]:
-                        found[key] = answer
-            ranked = [*found.values()]
-            if handle_impossible_answer:
-                ranked.append({**NO_ANSWER, "score": null})
-            best = sorted(ranked, key=lambda answer: -answer["score"])[:top_k] or [dict(NO_ANSWER)]
-            answers.append(best[0] if len(best) == 1 else best)
+            found = [
+                self._window(row, scores, context, top_k, max_answer_len, align_to_words)
+                for row, scores in windows
+            ]
+            answers.append(_best(found, top_k, handle_impossible_answer))
         return answers
 
     def _window(
@@ -161,6 +151,22 @@ def _features(
         second = cutter.read(context)
         rows += cut_rows(cutter, i, first, second, truncation="only_second", stride=stride)
     return Features((), rows, (), cutter.pad_id)
+
+
+def _best(
+    windows: list[tuple[float, dict[str, Answer]]], top_k: int, may_be_none: bool
+) -> Answer | list[Answer]:
+    """The best answers of all windows, each with the best of its scores; one of them alone."""
+    found: dict[str, Answer] = {}
+    for _, own in windows:
+        for key, answer in own.items():
+            if key not in found or answer["score"] > found[key]["score"]:
+                found[key] = answer
+    ranked = [*found.values()]
+    if may_be_none:
+        ranked.append({**NO_ANSWER, "score": min(null for null, _ in windows)})
+    ranked = sorted(ranked, key=lambda answer: -answer["score"])[:top_k] or [dict(NO_ANSWER)]
+    return ranked[0] if len(ranked) == 1 else ranked
 
 
 def _word_numbers(tokenizer: Tokenizer, text: str, ids: Array, places: Array) -> Array:

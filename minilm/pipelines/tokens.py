@@ -49,6 +49,9 @@ class TokenClassification(Pipeline):
     windows share `stride` tokens, a quarter of the model's max_len unless given. An empty text has
     no tokens. With `is_split_into_words` an input is a list of words, encoded one by one, as models
     are trained to tag words; start and end are those in the words joined by `delimiter`.
+
+    Differs: transformers cuts long texts or, given a stride, joins the names that windows found;
+    it decodes the bytes of a word twice, which spoils what is not ASCII.
     """
 
     head = "token_classification"

@@ -22,6 +22,7 @@ logger = logging.getLogger("minilm.pipelines")
 
 How = dict[str, Any]
 LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}  # all, or what is new
+OTHER = LENGTHS | {new: whole for whole, new in LENGTHS.items()}
 FIELDS = {*(field.name for field in fields(GenerationConfig)), *LENGTHS}
 SAMPLING: tuple[str, ...] = ("temperature", "top_k", "top_p")
 UNKNOWN = (  # fields of generation_config.json that would change what is written
@@ -70,8 +71,8 @@ class Writing(Pipeline):
 
     def override(self, below: Mapping[str, Any], above: Mapping[str, Any]) -> How:
         """A length said in one way replaces one that was said in the other."""
-        above = {n: v for n, v in above.items() if v is not None or n not in _BOTH}
-        replaced = {_BOTH.get(name) for name in above} - above.keys()
+        above = {n: v for n, v in above.items() if v is not None or n not in OTHER}
+        replaced = {OTHER.get(name) for name in above} - above.keys()
         return {**{n: v for n, v in below.items() if n not in replaced}, **above}
 
     def prepare(self, arguments: How) -> How:
@@ -135,7 +136,8 @@ class TextGeneration(Writing):
     Of a prompt longer than the model's window the last tokens are read, and a warning is logged:
     what comes next hangs on the end. An empty prompt is the token that texts begin with.
 
-    Differs: transformers draws tokens unless told otherwise.
+    Differs: transformers draws tokens unless told otherwise, and, of tokenizers that mark spaces
+    by ▁, loses the space before the first new word.
     Raises: ValueError — an empty prompt and no bos_token.
     """
 
@@ -288,6 +290,3 @@ class TextToText(Writing):
                 "is opened by from_pretrained(directory, max_len=...)"
             )
         return [*ids[: longest - 1], end]
-
-
-_BOTH = LENGTHS | {new: whole for whole, new in LENGTHS.items()}
