@@ -99,7 +99,8 @@ class MarkedTokenizer(ByteTokenizer):
             except UnicodeDecodeError:
                 assert are_bytes
                 text += "\ufffd" * len(data)
-        return text if ids and ids[0] in self.added else text.removeprefix(self._prefix)
+        has_own = ids and self.tokens[ids[0]].startswith(" ")  # an added token's space is no prefix
+        return text if has_own else text.removeprefix(self._prefix)
 
     def _decoder(self) -> Spec:
         """What `_decode` does, as a "decoder" of the file."""
