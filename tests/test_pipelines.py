@@ -271,25 +271,35 @@ def test_windows_put_together_are_the_text_as_one_row(stride):
 @pytest.mark.parametrize("stride", [0, 1, 4, 7])
 def test_each_token_is_taken_from_the_window_that_sees_most_around_it(stride):
     cutter = new_cutter(bert(Bert), WORDS)
-    windows = Windows(cutter, [cutter.read("ann " * 70)], stride)
+    windows = Windows(cutter, [cutter.read("ann " * 200)], stride)
     (rows,) = pipelines.windows.by_text(windows.features, windows.features.rows)
     seen = {}  # of each token, the context that each window shows of it
     contexts = []
     for row in rows:
         n = len(row.places)
-        around = np.minimum(np.arange(n), np.arange(n)[::-1])
-        contexts.append(around)
-        for place, context in zip(row.places[1:-1].tolist(), around[1:-1], strict=True):
+        contexts.append(np.minimum(np.arange(n), np.arange(n)[::-1]))
+        for place, context in zip(row.places[1:-1].tolist(), contexts[-1][1:-1], strict=True):
             seen.setdefault(tuple(place), []).append(context)
+    assert len(rows) > 8 and (stride == 0) == (max(map(len, seen.values())) == 1)
     (joined,) = windows.join(contexts)
-    ends = 2 * MAX_LEN  # where windows are cut off by the text's ends, any will do
-    best = np.array([max(contexts) for contexts in seen.values()])[ends:-ends]
-    np.testing.assert_array_equal(joined[1:-1][ends:-ends], best)
+    best = [max(contexts) for contexts in seen.values()]
+    whole = len(best) - 2 * MAX_LEN  # the last windows are cut off by the end of the text
+    np.testing.assert_array_equal(joined[1:-1][:whole], best[:whole])
 
 
 def test_special_tokens_in_a_text_count_as_such():
     cutter = new_cutter(bert(Bert), WORDS)
     assert cutter.read("ann [SEP]")[0][-1] == WORDS.sep_token_id
+
+
+@pytest.mark.parametrize("n_token_types", [0, 1])
+def test_a_model_without_token_types_is_given_none(n_token_types):
+    model = bert(BertForSequenceClassification, n_token_types=n_token_types)
+    encoding = WORDS("Ann?", "Bob.")
+    expected = model(encoding.input_ids).logits.data[0]
+    pipe = pipeline("text-classification", model, WORDS, top_k=None, function_to_apply="none")
+    found = {c["label"]: c["score"] for c in pipe({"text": "Ann?", "text_pair": "Bob."})}
+    assert list(map(found.get, LABELS.values())) == pytest.approx(list(expected), abs=1e-5)
 
 
 # --- Vectors ------------------------------------------------------------------------------------
@@ -354,11 +364,23 @@ def test_similarities_are_the_cosines_of_the_encoders_vectors(pooling):
         pipe("Ann")
 
 
-def test_the_end_of_a_long_text_counts_in_its_similarity():
-    pipe = pipe_of("sentence-similarity")
-    start = "ann lives in rome " * 10
-    other = pipe(start + "bob " * 40, sentences=[start])
-    assert other[0] < 0.999
+def test_a_long_text_is_the_mean_of_all_its_tokens():
+    model = bert(Bert)
+    rows = WORDS(LONG, truncation=True, max_length=MAX_LEN, stride=0, padding=True)
+    states = model(**rows).last_hidden_state.data
+    long = states[rows.attention_mask == 1].mean(0)
+    short = SentenceEncoder(model, WORDS).encode("Ann")
+    cosine = float(long @ short / np.linalg.norm(long))
+    pipe = pipeline("sentence-similarity", model, WORDS)
+    assert pipe("Ann", sentences=[LONG]) == [pytest.approx(cosine, abs=1e-5)]
+
+
+def test_texts_are_compared_in_lower_case_if_the_encoder_asks_for_it():
+    tokenizer = WordPieceTokenizer.train([TEXT + TEXT.upper()], 150, lower=False)
+    for lower_case in (False, True):
+        encoder = SentenceEncoder(bert(Bert, tokenizer), tokenizer, lower_case=lower_case)
+        (found,) = pipeline("sentence-similarity", encoder)("ANN", sentences=["ann"])
+        assert (found == pytest.approx(1)) == lower_case
 
 
 # --- Text classification ------------------------------------------------------------------------
@@ -510,6 +532,13 @@ def test_unknown_words_are_spelt_as_in_the_text(monkeypatch):
     assert found["score"] == pytest.approx(1)
 
 
+def test_an_unknown_word_is_a_word(monkeypatch):
+    model, tokenizer = tagged(monkeypatch, [[1, 8, 1], [1, 1, 8]])
+    model.id2label = {0: "O", 1: "X", 2: "Y"}
+    found = pipeline("ner", model, tokenizer, aggregation_strategy="first")("ann 東")
+    assert [(e["entity_group"], e["word"]) for e in found] == [("X", "ann"), ("Y", "東")]
+
+
 def test_every_token_of_a_long_text_is_classified_once():
     pipe = pipe_of("token-classification", ignore_labels=[])
     found = pipe(LONG)
@@ -597,6 +626,25 @@ def test_answers_are_whole_words(tokenizer, words):
     pipe = pipeline("question-answering", model, tokenizer, max_answer_len=1, top_k=50)
     found = pipe(question="", context=text)
     assert {answer["answer"].strip() for answer in found} == set(words)
+
+
+def test_there_is_no_answer_as_far_as_the_window_says_that_is_surest_of_one(monkeypatch):
+    nulls = iter([5.0, -3.0, 2.0])
+
+    def predicted(model, features, *_, **__):
+        scores = [np.zeros((len(row.places), 2)) for row in features.rows]
+        for row in scores:
+            row[0] = next(nulls)
+        return scores
+
+    monkeypatch.setattr(pipelines.questions, "predict", predicted)
+    pipe = pipe_of("question-answering", handle_impossible_answer=True, top_k=10**6)
+    cutter = new_cutter(pipe.model, WORDS)
+    n = len(cutter.read("ann " * 30)[0])
+    found = pipe(question="", context="ann " * 30, doc_stride=0)
+    assert n == 30  # in windows of 21 and 9
+    (none,) = [answer for answer in found if answer["answer"] == ""]
+    assert none["score"] == pytest.approx((np.exp(-3) / (np.exp(-3) + 9)) ** 2)
 
 
 def test_an_answer_is_found_wherever_in_a_long_context_it_stands():
@@ -744,6 +792,19 @@ def test_a_length_counts_the_prompt_or_what_is_new_and_the_nearest_word_counts()
     assert count(pipe, max_new_tokens=None) == 4
     with pytest.raises(ValueError, match="expected max_length > .*, the length that the text has"):
         pipe("Ann", max_length=n)
+
+
+def test_nothing_stands_behind_the_stop_token():
+    """Where prompts of one length are decoded together, some end before others."""
+    model, prompts = gpt(), [[i, 40 + i] for i in range(40)]
+    texts = [BYTES.decode(prompt) for prompt in prompts]
+    texts = [text for text in texts if len(BYTES.encode(text)) == 2]
+    first = generate(model, np.array([BYTES.encode(texts[0])]), 1)[0, -1]
+    pipe = pipeline("text-generation", model, BYTES, eos_token_id=int(first), **NEW)
+    together = pipe(texts, batch_size=99, return_tensors=True)
+    assert together == [pipe(text, return_tensors=True) for text in texts]
+    lengths = {len(answer[0]["generated_token_ids"]) for answer in together}
+    assert min(lengths) == 3 and max(lengths) == 8
 
 
 def test_what_the_directory_says_of_decoding_counts_unless_the_call_says_otherwise(caplog):

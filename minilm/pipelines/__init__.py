@@ -81,19 +81,23 @@ def pipeline(
 
 def _open(directory: Path, task: str, kind: type[Pipeline]) -> tuple[Any, Tokenizer]:
     """What a directory holds, of whichever kind it is."""
+    if _is_run(directory):
+        return load_model(directory), load_tokenizer(directory)
     try:
-        config = read_config(directory)
-    except CheckpointError:  # not the directory of a run
-        try:
-            model = from_pretrained(directory, head=kind.head)
-        except PretrainedError as error:
-            raise PretrainedError(f"{task} needs {kind.head or 'an encoder'}: {error}") from error
-        if isinstance(model, SentenceEncoder):
-            return model, model.tokenizer
-        return model, tokenizer_from_pretrained(directory)
-    model = load_model(directory)
-    model.id2label = dict(enumerate(config.get("labels", ())))
-    return model, load_tokenizer(directory)
+        model = from_pretrained(directory, head=kind.head)
+    except PretrainedError as error:
+        raise PretrainedError(f"{task} needs {kind.head or 'an encoder'}: {error}") from error
+    if isinstance(model, SentenceEncoder):
+        return model, model.tokenizer
+    return model, tokenizer_from_pretrained(directory)
+
+
+def _is_run(directory: Path) -> bool:
+    try:
+        read_config(directory)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _fitting(model: Any, tokenizer: Tokenizer, kind: type[Pipeline]) -> Any:

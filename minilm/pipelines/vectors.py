@@ -25,8 +25,8 @@ class _Body(Module):
 
     def forward(self, input_ids: Array, attention_mask: Array, **types: Array) -> Any:
         if isinstance(self.model, CausalLM):
-            mask = attention_mask.astype(bool)[:, None, None, :]
-            return EncoderOutput(self.model.hidden(input_ids, mask, None, None), None)
+            # Padding stands behind the tokens, which do not see it.
+            return EncoderOutput(self.model.hidden(input_ids, None, None, None), None)
         if isinstance(self.model, Seq2SeqLM):
             return self.model.encode(input_ids, attention_mask)
         return self.model(input_ids, attention_mask=attention_mask, **types)
