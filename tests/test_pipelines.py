@@ -232,6 +232,19 @@ def test_the_run_of_a_training_script_answers_too(tmp_path, task, name):
     assert_close(left, pipeline(task, model, tokenizer, **arguments)(inputs[:3]))
 
 
+def test_a_directory_of_sentence_transformers_pools_as_it_says(tmp_path):
+    encoder = SentenceEncoder(bert(Bert), WORDS, "max", normalize=False)
+    encoder.save_pretrained(tmp_path)
+    sentences = ["Bob", LONG]
+    found = pipeline("sentence-similarity", tmp_path)("Ann", sentences=sentences)
+    expected = pipeline("sentence-similarity", encoder)("Ann", sentences=sentences)
+    assert found == pytest.approx(expected)
+    assert found != pytest.approx(pipe_of("sentence-similarity")("Ann", sentences=sentences))
+    assert_close(
+        pipeline("feature-extraction", tmp_path)("Ann"), pipe_of("feature-extraction")("Ann")
+    )
+
+
 def test_a_directory_without_the_head_says_which_the_task_needs(tmp_path):
     bert(BertForMaskedLM).save_pretrained(tmp_path)
     save_tokenizer(WORDS, tmp_path)

@@ -45,7 +45,7 @@ def tokenizer_from_pretrained(directory: str | Path) -> Tokenizer:
     settings = _read_settings(directory)
     config = Config(settings)
     class_name = _read_class(directory, config)
-    content, default = _read_content(directory, config)
+    content, default = _read_content(directory, config, class_name)
     family = _family(class_name, content, default)
     named = _named_tokens(settings, family)
     roles = {role: named[f"{role}_token"].content for role in ROLES if f"{role}_token" in named}
@@ -101,13 +101,13 @@ def _family(class_name: str | None, content: Content, default: str) -> Family:
     return family
 
 
-def _read_content(directory: Path, config: Config) -> tuple[Content, str]:
+def _read_content(directory: Path, config: Config, class_name: str | None) -> tuple[Content, str]:
     """The content of `tokenizer.json`, or the part of it that vocabularies are; and whose they are.
 
     Raises: TokenizerError — none of the files that can be read.
     """
     if (directory / FILE_NAME).exists():
-        return read_tokenizer_file(directory), ""
+        return read_tokenizer_file(directory, exact=class_name == "T5Tokenizer"), ""
     if (directory / SPIECE_FILE).exists():
         content = read_spiece(directory / SPIECE_FILE)
         content["model"]["vocab"] += [[token, 0.0] for token in _sentinels(config)[::-1]]

@@ -241,9 +241,12 @@ class Tokenizer(HasRoles):
 
     def save(self, directory: str | Path) -> None:
         """Write `tokenizer.json` into `directory`: the whole file or, if interrupted, none."""
-        text = json.dumps(self.to_json(), ensure_ascii=False, indent=2)
         with replacing(Path(directory) / FILE_NAME) as file:
-            file.write(text.encode())
+            file.write(self._text().encode())
+
+    def _text(self) -> str:
+        """What stands in `tokenizer.json`."""
+        return json.dumps(self.to_json(), ensure_ascii=False, indent=2)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write what `save` writes and, into `tokenizer_config.json`, the attributes to set.

@@ -1,8 +1,11 @@
 """Tokenizer files: read, checked, and their error."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from minilm.tokenizers.numbers import read_number
 
 FILE_NAME = "tokenizer.json"
 
@@ -38,13 +41,13 @@ def read_text(path: Path) -> str:
         ) from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, parse_float: Callable[[str], float] = float) -> dict[str, Any]:
     """The file's JSON object.
 
     Raises: TokenizerError — no such file, not JSON, not an object.
     """
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(read_text(path), parse_float=parse_float)
     except TokenizerError:
         raise
     except (ValueError, RecursionError) as error:
@@ -55,12 +58,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_tokenizer_file(directory: str | Path) -> dict[str, Any]:
+def read_tokenizer_file(directory: str | Path, exact: bool = False) -> dict[str, Any]:
     """The JSON object in the directory's `tokenizer.json`, which has a "model".
 
-    Files from before 2021 do not name its type, which then is what its parts say.
+    Files from before 2021 do not name its type, which then is what its parts say. Numbers are those
+    that `tokenizers` reads, unless they are to be `exact`: see `numbers`.
     """
-    content = read_json(Path(directory) / FILE_NAME)
+    content = read_json(Path(directory) / FILE_NAME, float if exact else read_number)
     model = content.get("model")
     check(isinstance(model, dict), 'an object "model"', model)
     assert isinstance(model, dict)

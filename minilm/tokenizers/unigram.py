@@ -28,6 +28,7 @@ from minilm.tokenizers.base import (
 )
 from minilm.tokenizers.files import TokenizerError, check, is_text
 from minilm.tokenizers.marked import BYTE_PIECES, MarkedTokenizer
+from minilm.tokenizers.numbers import rewrite_scores
 from minilm.tokenizers.sentencepiece import MARK, Normalizer, Spec, WordSplitter
 from minilm.tokenizers.template import PLAIN, Template
 from minilm.tokenizers.unigram_lattice import best, draw, match_table, n_best
@@ -260,6 +261,9 @@ class UnigramTokenizer(MarkedTokenizer):
                 "byte_fallback": self.byte_fallback,
             },
         )
+
+    def _text(self) -> str:
+        return rewrite_scores(super()._text())
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:

@@ -19,6 +19,7 @@ from minilm.tokenizers import (
     UnigramTokenizer,
     WordPieceTokenizer,
 )
+from minilm.tokenizers.numbers import read_number
 
 TEXT = "The cat sat on the mat; the cat's hat, that's that. Über 1234 中文 déjà\n" * 3
 TEXTS = ["", " ", "The cat", "  the  hat\n", "Über 中 déjà 😀", "<s>cat</s> [MASK] <|endoftext|>x"]
@@ -33,6 +34,7 @@ LLAMA = MarkedBPETokenizer(
     template=Template((("<s>", 0), ("$A", 0)), (("<s>", 0), ("$A", 0), ("<s>", 1), ("$B", 1))),
 )
 N = BPE.vocab_size
+SPECIAL = ["<pad>", "</s>", "<unk>"]
 MUTANTS = 200  # of each layout
 
 
@@ -224,6 +226,18 @@ def test_t5s_model_has_its_sentinels_behind_the_pieces_the_first_one_last(tmp_pa
     assert few.tokens[7:] == ["<extra_id_1>", "<extra_id_0>"]
 
 
+def test_scores_are_what_the_class_reads_or_else_what_tokenizers_reads(tmp_path):
+    score = -2.0122928619384766
+    content = UnigramTokenizer([*T5.pieces, ("zz", score)], T5.unk_id, added=[*SPECIAL]).to_json()
+    write(
+        tmp_path, tokenizer_json=content, tokenizer_config_json={"tokenizer_class": "T5Tokenizer"}
+    )
+    assert tokenizer_from_pretrained(tmp_path).pieces[-1] == ("zz", score)
+    write(tmp_path, tokenizer_config_json={})
+    assert tokenizer_from_pretrained(tmp_path).pieces[-1] == ("zz", read_number(str(score)))
+    assert read_number(str(score)) != score
+
+
 def llama_files(**config):
     config = {"tokenizer_class": "LlamaTokenizer", **config}
     return {"tokenizer_json": LLAMA.to_json(), "tokenizer_config_json": config}
@@ -300,6 +314,8 @@ def test_flags_of_the_settings_count_before_those_of_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("config", "name", "expected"),
     [
+        ({"mask_token": None}, "mask_token", None),
+        ({}, "mask_token", "[MASK]"),
         ({"model_max_length": 512}, "model_max_length", 512),
         ({"model_max_length": 512.0}, "model_max_length", 512),
         ({"model_max_length": 10**30}, "model_max_length", None),
