@@ -69,9 +69,11 @@ def lstm(
         da, slope = _slopes(gates, c[:-1], tanh_c)
         dh, dc = np.zeros((2, batch, width), dy.dtype)
         asked, parts = np.empty_like(dc), np.empty((4, batch, width), dy.dtype)
+        of_cells = dy[1].any()  # who uses the output alone asks nothing of the cells
         for t in reversed(range(steps)):
             dh += dy[0, :, t]
-            dc += dy[1, :, t]
+            if of_cells:
+                dc += dy[1, :, t]
             dc += np.multiply(dh, slope[t], out=asked)
             da[:3, t] *= dc
             da[3, t] *= dh
