@@ -254,7 +254,12 @@ def _phi_erf(x: Array, with_slope: bool) -> tuple[Array, Any]:
     phi = kernels.erf(x * math.sqrt(0.5))
     phi += 1
     phi *= 0.5
-    slope = np.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi)) if with_slope else None
+    if not with_slope:
+        return phi, None
+    slope = x * x
+    slope *= -0.5 * LOG2_E  # 2^(x log₂ e) = eˣ, and quicker
+    np.exp2(slope, out=slope)
+    slope *= 1 / math.sqrt(2 * math.pi)
     return phi, slope
 
 

@@ -174,14 +174,72 @@ def random_mask(shape: tuple[int, ...], p: float, rng: np.random.Generator) -> A
     return (words.view(np.uint16)[:count] >= round(p * 2**16)).reshape(shape)
 
 
+def erf(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """erf(x) = 2/√π ∫₀ˣ exp(-t²) dt for arrays, which NumPy lacks.
+
+    The absolute error is below 2e-7 in float32, 1e-15 in float64, and 0 at 0.
+    """
+    flat = x.reshape(-1)
+    y = _erf_by_erfc(flat) if x.dtype == np.float64 else _erf_by_tanh(flat)
+    return y.reshape(x.shape)
+
+
+def _erf_by_tanh(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """erf(x) = tanh(x Σ cₖ x²ᵏ) by Horner's rule: the quicker one, to float32's rounding."""
+    x = np.clip(x, -5, 5)  # beyond, erf is ±1 to the last bit
+    u = x * x
+    first, *others, last = _tanh_coefficients()
+    y = u * last
+    for c in reversed(others):
+        y += c
+        y *= u
+    y += first
+    y *= x
+    return np.tanh(y, out=y)
+
+
 @cache
-def _erfc_coefficients(dtype: np.dtype[Any]) -> list[float]:
+def _tanh_coefficients() -> list[float]:
+    """c, with erf(x) = tanh(x Σ cₖ x²ᵏ) for |x| <= 5 to 7e-8.
+
+    They are fitted to artanh(erf x) / x = ln((2 - erfc x) / erfc x) / 2x, each point weighted with
+    how much of an error there comes through: x times the slope of tanh, 1 - erf² x.
+    """
+    x = 5 * np.sin(np.pi * (np.arange(400) + 0.5) / 800)
+    erfc = np.array([math.erfc(value) for value in x])
+    target = np.log((2 - erfc) / erfc) / (2 * x)
+    weight = x * erfc * (2 - erfc)
+    series = np.polynomial.Polynomial.fit(x * x, target, 6, domain=[0, 25], w=weight)
+    return [float(c) for c in series.convert().coef]
+
+
+def _erf_by_erfc(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """erf(x) = ±(1 - erfc(z)), z = |x|, and erfc(z) = exp(-z²) (1 + Σ cₖ sᵏ⁺¹), s = z / (z + 2).
+
+    Exact to float64's rounding.
+    """
+    z = np.minimum(np.abs(x), 6)  # beyond, erf is 1 to the last bit
+    s = z + 2
+    np.divide(z, s, out=s)
+    *others, last = _erfc_coefficients()
+    y = s * last
+    for c in reversed(others):
+        y += c
+        y *= s
+    y += 1
+    z *= z
+    y *= np.exp(np.negative(z, out=z), out=z)
+    return np.copysign(np.subtract(1, y, out=y), x, out=y)
+
+
+@cache
+def _erfc_coefficients() -> list[float]:
     """c, with exp(z²) erfc(z) = 1 + Σₖ₌₀ cₖ sᵏ⁺¹ for z >= 0, s = z / (z + 2), to rounding.
 
     s turns 0..∞ into 0..1, and as a function of s the left side is smooth: its interpolant at
     Chebyshev's nodes, here of values from math.erfc, converges geometrically.
     """
-    n = 22 if dtype == np.float64 else 10
+    n = 22
     s = (np.cos(np.pi * (np.arange(n) + 0.5) / n) + 1) / 2
     values = [(_scaled_erfc(2 * node / (1 - node)) - 1) / node for node in s]
     series = np.polynomial.Chebyshev.fit(s, values, n - 1, domain=[0, 1])
@@ -193,26 +251,6 @@ def _scaled_erfc(z: float) -> float:
     if z < 26:
         return math.exp(z * z) * math.erfc(z)
     return (1 - 1 / (2 * z**2) + 3 / (4 * z**4) - 15 / (8 * z**6)) / (z * math.sqrt(math.pi))
-
-
-def erf(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """erf(x) = 2/√π ∫₀ˣ exp(-t²) dt for arrays, which NumPy lacks.
-
-    erf(x) = ±(1 - erfc(z)) with z = |x|, and erfc(z) = exp(-z²) (1 + Σ cₖ sᵏ⁺¹) by Horner's rule,
-    s = z / (z + 2): the absolute error is below 2e-7 in float32, 1e-15 in float64, and 0 at 0.
-    """
-    z = np.minimum(np.abs(x), 6)  # beyond, erf is 1 to the last bit
-    s = z + 2
-    np.divide(z, s, out=s)
-    *others, last = _erfc_coefficients(x.dtype)
-    y = s * last
-    for c in reversed(others):
-        y += c
-        y *= s
-    y += 1
-    z *= z
-    y *= np.exp(np.negative(z, out=z), out=z)
-    return np.copysign(np.subtract(1, y, out=y), x, out=y)
 
 
 keep_memory_pages()
