@@ -94,9 +94,23 @@ class EncoderBlock(Module):
         self.norm2 = LayerNorm(d_model, eps)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Array | None, rng: Rng) -> Tensor:
-        x = self.norm1(x + self.dropout(self.attention(x, mask=mask, rng=rng), rng))
-        return self.norm2(x + self.dropout(self.feed_forward(x), rng))
+    def forward(
+        self, x: Tensor, mask: Array | None, rng: Rng, wanted: Array | None = None
+    ) -> Tensor:
+        """With `wanted` (B, K) only those positions, which attend to all of x."""
+        y = x if wanted is None else take_positions(x, wanted)
+        y = self.norm1(y + self.dropout(self.attention(y, x, mask, rng=rng), rng))
+        return self.norm2(y + self.dropout(self.feed_forward(y), rng))
+
+
+def take_positions(x: Tensor, wanted: Array) -> Tensor:
+    """y[b, k] = x[b, wanted[b, k]].
+
+    Shapes: (B, T, C), (B, K)i -> (B, K, C)
+    """
+    batch, length, width = x.shape
+    rows = np.arange(batch)[:, None] * length
+    return F.embedding(rows + wanted, x.reshape(batch * length, width))
 
 
 class Bert(Model):
@@ -132,16 +146,21 @@ class Bert(Model):
         token_type_ids: Array | None = None,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
+        wanted: Array | None = None,
         rng: Rng = None,
     ) -> EncoderOutput:
         """`attention_mask` (B, T): 1 = a token, 0 = padding. `token_type_ids` (B, T): which text.
+
+        `wanted` (B, K) are the positions that somebody reads: the output is then (B, K, C), and
+        the first of each row is pooled. The last block is worked out for them alone, unless the
+        states or weights of every layer are asked for.
 
         Shapes: (B, T) -> (B, T, C), (B, C)
         Raises: ValueError — input_ids is not (B, T) or longer than max_len, a mask or types of
             another shape; IndexError — a token or a type that there is not.
         """
         input_ids = np.asarray(input_ids)
-        self._check(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        self.check(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
         rng = self.rng if rng is None else rng
         mask = None
         if attention_mask is not None:
@@ -153,11 +172,15 @@ class Bert(Model):
             x = x + self.type_embedding(np.asarray(types))
         x = self.dropout(self.norm(x + self.position_embedding(positions)), rng)
         hidden, attentions = [x], []
+        everywhere = output_hidden_states or output_attentions
         for block in self.blocks:
             if output_attentions:
                 attentions.append(block.attention.weights(x, mask=mask))
-            x = block(x, mask, rng)
+            is_last = block is self.blocks[-1]
+            x = block(x, mask, rng, None if everywhere or not is_last else wanted)
             hidden.append(x)
+        if everywhere and wanted is not None:
+            x = take_positions(x, wanted)
         return EncoderOutput(
             x,
             self._pool(x),
@@ -171,7 +194,8 @@ class Bert(Model):
             return None
         return POOLERS[self.config.pooler](self.pooler(x[:, 0]))
 
-    def _check(self, input_ids: Array, **others: Array | None) -> None:
+    def check(self, input_ids: Array, **others: Array | None) -> None:
+        """Raises what `forward` says it does."""
         limit = self.config.max_len
         if input_ids.ndim != 2 or not 0 < input_ids.shape[1] <= limit:
             raise ValueError(
@@ -184,7 +208,7 @@ class Bert(Model):
                     f"Bert: expected {name} of input_ids' shape {input_ids.shape}, got "
                     f"{np.shape(array)}; take both from one tokenizer call"
                 )
-        types, known = others["token_type_ids"], self.config.n_token_types
+        types, known = others.get("token_type_ids"), self.config.n_token_types
         if types is not None and np.size(types) and not 0 <= np.min(types) <= np.max(types) < known:
             raise IndexError(
                 f"Bert: expected token_type_ids in 0..{known - 1} (n_token_types = {known}), got "

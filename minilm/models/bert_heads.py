@@ -53,13 +53,17 @@ class BertHead(Model):
         head_dropout = config.dropout if config.head_dropout is None else config.head_dropout
         self.dropout = Dropout(head_dropout)
 
-    def encode(self, input_ids: Array, rng: Rng, **inputs: Any) -> EncoderOutput:
+    def encode(
+        self, input_ids: Array, rng: Rng, wanted: Array | None = None, **inputs: Any
+    ) -> EncoderOutput:
         """The encoder's output, for tokens, mask and types as `Bert` takes them."""
-        return self.bert(input_ids, rng=self.rng if rng is None else rng, **inputs)
+        rng = self.rng if rng is None else rng
+        return self.bert(input_ids, rng=rng, wanted=wanted, **inputs)
 
     def encode_pooled(self, input_ids: Array, rng: Rng, **inputs: Any) -> tuple[Any, Tensor]:
-        """The encoder's output, and of it the pooled first position (B, C)."""
-        encoded = self.encode(input_ids, rng, **inputs)
+        """The encoder's output at the first position, and this pooled (B, C)."""
+        first = np.zeros((*np.shape(input_ids)[:1], 1), np.int64)
+        encoded = self.encode(input_ids, rng, first, **inputs)
         assert encoded.pooler_output is not None
         return encoded, encoded.pooler_output
 
@@ -142,15 +146,21 @@ class MaskedHead(Module):
         return F.linear(self.norm(F.gelu(self.dense(x))), weight, self.bias)
 
 
-def labelled(x: Tensor, labels: Array) -> tuple[Tensor, Array]:
-    """The positions (N, C) that have a label, and the labels (N).
+def labelled_positions(labels: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Where a head reads that needs the labelled positions, and the first; the labels there.
 
-    Shapes: (B, T, C), (B, T) -> (N, C), (N)
-    Raises: ValueError — labels of another shape.
+    K is the largest number of them in a row: rows with fewer are filled up with others, which bear
+    no label.
+
+    Shapes: (B, T) -> (B, K), (B, K)
+    Raises: ValueError — labels of another shape than `shape`, that of the tokens.
     """
-    labels = _shaped(labels, x.shape[:2])
-    kept = labels != F.IGNORE_INDEX
-    return x[kept], labels[kept]
+    labels = _shaped(labels, shape)
+    wanted = labels != F.IGNORE_INDEX
+    wanted[:, 0] = True
+    first_wanted = np.argsort(~wanted, axis=1, kind="stable")
+    positions = first_wanted[:, : wanted.sum(1).max(initial=1)]
+    return positions, np.take_along_axis(labels, positions, axis=1)
 
 
 def _shaped(labels: Array, shape: tuple[int, ...]) -> Array:
@@ -163,7 +173,34 @@ def _shaped(labels: Array, shape: tuple[int, ...]) -> Array:
     return labels
 
 
-class BertForPreTraining(BertHead):
+class MaskedPredictor(BertHead):
+    """Base of the heads that tell which word was masked."""
+
+    def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
+        super().__init__(config, rng)
+        self.masked = MaskedHead(config, rng)
+
+    def predict(
+        self, input_ids: Array, labels: Array | None, rng: Rng, **inputs: Any
+    ) -> tuple[EncoderOutput, Tensor, Tensor | None]:
+        """What was encoded, with the first position in it, the logits, and with labels the loss.
+
+        Without labels every position is projected. With them the labelled ones alone are, and the
+        last block leaves out the others too: no loss depends on those.
+        """
+        weight = self.bert.token_embedding.weight
+        if labels is None:
+            encoded = self.encode(input_ids, rng, **inputs)
+            return encoded, self.masked(encoded.last_hidden_state, weight), None
+        self.bert.check(np.asarray(input_ids))
+        wanted, labels = labelled_positions(labels, np.shape(input_ids))
+        encoded = self.encode(input_ids, rng, wanted, **inputs)
+        kept = labels != F.IGNORE_INDEX
+        logits = self.masked(encoded.last_hidden_state[kept], weight)
+        return encoded, logits, F.cross_entropy(logits, labels[kept])
+
+
+class BertForPreTraining(MaskedPredictor):
     """The masked-word and the next-sentence objective: L = L_MLM + L_NSP.
 
     `labels` (B, T) are -100 but at masked positions; `next_sentence_label` (B): 0 = the second
@@ -178,7 +215,6 @@ class BertForPreTraining(BertHead):
 
     def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
         super().__init__(config, rng)
-        self.masked = MaskedHead(config, rng)
         self.next_sentence = Linear(config.d_model, 2, rng=rng, std=config.init_std)
 
     def forward(
@@ -190,14 +226,10 @@ class BertForPreTraining(BertHead):
         **inputs: Any,
     ) -> BertOutput:
         """Shapes: (B, T), labels (B, T), next_sentence_label (B) -> logits (N, V), (B, 2)"""
-        encoded, pooled = self.encode_pooled(input_ids, rng, **inputs)
-        relationship = self.next_sentence(pooled)
-        x, losses = encoded.last_hidden_state, []
-        if labels is not None:
-            x, labels = labelled(x, labels)
-        predictions = self.masked(x, self.bert.token_embedding.weight)
-        if labels is not None:
-            losses.append(F.cross_entropy(predictions, labels))
+        encoded, predictions, loss = self.predict(input_ids, labels, rng, **inputs)
+        assert encoded.pooler_output is not None
+        relationship = self.next_sentence(encoded.pooler_output)
+        losses = [] if loss is None else [loss]
         if next_sentence_label is not None:
             losses.append(F.cross_entropy(relationship, np.asarray(next_sentence_label)))
         return BertOutput(
@@ -209,26 +241,17 @@ class BertForPreTraining(BertHead):
         )
 
 
-class BertForMaskedLM(BertHead):
+class BertForMaskedLM(MaskedPredictor):
     """L = -Σ_{i masked} ln P(wᵢ | the rest) / (their number); logits as `BertForPreTraining`'s.
 
     Source: Devlin et al. 2018, section 3.1, task 1.
     """
 
-    def __init__(self, config: BertConfig, rng: np.random.Generator) -> None:
-        super().__init__(config, rng)
-        self.masked = MaskedHead(config, rng)
-
     def forward(
         self, input_ids: Array, labels: Array | None = None, rng: Rng = None, **inputs: Any
     ) -> BertOutput:
         """Shapes: (B, T), labels (B, T) -> logits (N, V), without labels (B, T, V)"""
-        encoded = self.encode(input_ids, rng, **inputs)
-        x = encoded.last_hidden_state
-        if labels is not None:
-            x, labels = labelled(x, labels)
-        logits = self.masked(x, self.bert.token_embedding.weight)
-        loss = None if labels is None else F.cross_entropy(logits, labels)
+        encoded, logits, loss = self.predict(input_ids, labels, rng, **inputs)
         return BertOutput(loss, logits, **_traces(encoded))
 
 

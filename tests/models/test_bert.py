@@ -425,8 +425,73 @@ def test_the_next_sentence_alone_is_what_pre_training_says_of_it():
     labels = batch.pop("next_sentence_label")
     del batch["labels"]
     expected, output = both(**batch, next_sentence_label=labels), alone(**batch, labels=labels)
-    assert (output.logits.data == expected.seq_relationship_logits.data).all()
-    assert output.loss.item() == expected.loss.item()
+    np.testing.assert_allclose(output.logits.data, expected.seq_relationship_logits.data, 1e-12)
+    np.testing.assert_allclose(output.loss.item(), expected.loss.item(), 1e-12)
+
+
+def gradients_of(model, function):
+    model.zero_grad()
+    function().backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+@given(seed=st.integers(0, 2**32 - 1), wanted=st.integers(1, 9), watched=st.booleans())
+def test_wanted_positions_are_as_in_the_whole_and_so_are_gradients(seed, wanted, watched):
+    model, rng = build(Bert), np.random.default_rng(seed)
+    inputs = make_batch(BertForTokenClassification, seed=seed)
+    del inputs["labels"]
+    positions = rng.integers(0, 7, (5, wanted))  # some twice, in any order
+    taken = np.arange(5)[:, None], positions
+    pull = Tensor(rng.standard_normal((5, wanted, CONFIG.d_model)))
+
+    def part():
+        output = model(**inputs, wanted=positions, output_attentions=watched)
+        assert watched == (output.attentions is not None)
+        return (output.last_hidden_state * pull).sum()
+
+    def whole():
+        return (model(**inputs).last_hidden_state[taken] * pull).sum()
+
+    np.testing.assert_allclose(part().item(), whole().item(), 1e-9)
+    expected, found = gradients_of(model, whole), gradients_of(model, part)
+    assert found.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], 1e-9, 1e-10, err_msg=name)
+
+
+@pytest.mark.parametrize("head", [BertForPreTraining, BertForMaskedLM])
+def test_with_labels_the_logits_are_those_of_the_labelled_positions(head):
+    model, batch = build(head), make_batch(head)
+    labels = batch.pop("labels")
+    output, whole = model(**batch, labels=labels), model(**batch)
+    name = "logits" if head is BertForMaskedLM else "prediction_logits"
+    expected = getattr(whole, name).data[labels != -100]
+    np.testing.assert_allclose(getattr(output, name).data, expected, 1e-9, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("head", "rows"),
+    [
+        (BertForSequenceClassification, 5),  # the first position of each
+        (BertForMaskedLM, 15),  # [CLS] and, in the row that has most of them, two labels
+    ],
+)
+def test_the_last_block_works_where_the_head_reads(monkeypatch, head, rows):
+    worked = []
+    model, batch = build(head), make_batch(head)
+    if head is BertForMaskedLM:
+        batch["labels"] = np.full((5, 7), -100)
+        batch["labels"][0, 2:4] = batch["labels"][3, 5] = 1
+    for block in model.bert.blocks:
+        forward = block.feed_forward.forward
+
+        def counted(x, forward=forward):
+            worked.append(x.size // CONFIG.d_model)
+            return forward(x)
+
+        monkeypatch.setattr(block.feed_forward, "forward", counted)
+    model(**batch)
+    assert worked == [35, rows]
 
 
 def test_dropout_is_drawn_from_the_rng_of_the_call():
