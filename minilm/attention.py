@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minilm import kernels
-from minilm.tensor import Array, Tensor, from_op
+from minilm.tensor import Array, Tensor, from_op, needs_grad
 
 LOG2_E = math.log2(math.e)
 QUERY_BLOCK = 64  # causal attention takes this many queries at a time and skips the keys after them
@@ -60,17 +60,16 @@ def attention(
     kv_heads, key_length = k.shape[1:3]
     grouped = (batch, kv_heads, heads // max(1, kv_heads), length, width)
     scale = 1 / math.sqrt(width) if scale is None else float(scale)
+    in_order = causal and length > 1  # a single query is the last: it sees every key
+    one_each = length == 1 or kv_heads == heads
+    if one_each and not in_order and not dropout and not needs_grad(q, k, v, bias):
+        return _unrecorded(q, k, v, mask, bias, scale)
     # Scores are kept in units of log 2, since 2^x is quicker than e^x: the factor goes into q.
     q5 = (q.data * (scale * LOG2_E)).reshape(grouped)
     k5, v5 = k.data[:, :, None], v.data[:, :, None]  # one key head meets its group by broadcasting
 
-    def whole(array: Array) -> Array:
-        """(B, H, T, S) by broadcasting, then heads in their groups."""
-        full = np.broadcast_to(array, (batch, heads, length, key_length))
-        return full.reshape(*grouped[:4], key_length)
-
-    allowed = None if mask is None else whole(mask)
-    added = None if bias is None else whole(bias.data * LOG2_E)
+    allowed = None if mask is None else _in_groups(mask, grouped)
+    added = None if bias is None else _in_groups(bias.data * LOG2_E, grouped)
     y = _heads_last(grouped, q.dtype)
     blocks = [
         _attend(y, q5, k5, v5, queries, keys, allowed, added, causal, dropout, rng)
@@ -89,6 +88,47 @@ def attention(
 
     parents = (q, k, v) if bias is None else (q, k, v, bias)
     return from_op(y.reshape(shape), parents, vjp)
+
+
+def _unrecorded(
+    q: Tensor, k: Tensor, v: Tensor, mask: Array | None, bias: Tensor | None, scale: float
+) -> Tensor:
+    """The same with nothing kept for a gradient, every query seeing every key: as in decoding.
+
+    Where heads share keys, each has one query, and a group's stand together: (B, H/G, G, D).
+    """
+    batch, kv_heads, _, width = k.shape
+    group = q.shape[1] // max(1, kv_heads)
+
+    def together(array: Array) -> Array:
+        if group == 1:
+            return array
+        return _in_groups(array, (batch, kv_heads, group))[..., 0, :]
+
+    scaled = q.data * (scale * LOG2_E)
+    if group > 1:
+        scaled = scaled.reshape(batch, kv_heads, group, width)
+    scores = scaled @ k.data.swapaxes(-1, -2)
+    if bias is not None:
+        scores += together(bias.data * LOG2_E)
+    weights, total = _exp2_rows(scores, None if mask is None else together(mask))
+    y = weights @ v.data
+    y *= 1 / total
+    return Tensor(y.reshape(q.shape))
+
+
+def _in_groups(array: Array, grouped: tuple[int, ...]) -> Array:
+    """What broadcasts to (B, H, T, S), as something that broadcasts to (B, H/G, G, T, S)."""
+    shape = (1,) * (4 - array.ndim) + array.shape
+    heads = (1, 1) if shape[1] == 1 else grouped[1:3]
+    return array.reshape(shape[0], *heads, *shape[2:])
+
+
+def _block_of(array: Array, queries: slice, keys: slice) -> Array:
+    """array[..., queries, keys], where an axis of size 1 stands for all."""
+    everything = slice(None)
+    rows, columns = array.shape[-2:]
+    return array[..., everything if rows == 1 else queries, everything if columns == 1 else keys]
 
 
 def attention_weights(
@@ -113,9 +153,7 @@ def attention_weights(
     allowed = np.broadcast_to(True if mask is None else mask, scores.shape)
     if causal:
         allowed = allowed & _causal_mask(length, key_length)
-    weights = _exp2_rows(scores, allowed)
-    total = weights.sum(-1, keepdims=True)
-    total[total == 0] = 1
+    weights, total = _exp2_rows(scores, allowed)
     return weights / total
 
 
@@ -143,16 +181,14 @@ def _attend(
 ) -> _Block:
     """Work out y of one block of queries, in place; what its gradient will need."""
     if allowed is not None:
-        allowed = allowed[..., queries, keys]
+        allowed = _block_of(allowed, queries, keys)
     if causal:
         visible = _causal_mask(queries.stop - queries.start, keys.stop)
         allowed = visible if allowed is None else allowed & visible
     scores = q5[..., queries, :] @ k5[..., keys, :].swapaxes(-1, -2)
     if added is not None:
-        scores += added[..., queries, keys]
-    plain = _exp2_rows(scores, allowed)
-    total = (plain @ kernels.filled(plain.shape[-1], 1.0, plain.dtype))[..., None]
-    total[total == 0] = 1  # a query that may attend to nothing: zeros, not 0/0
+        scores += _block_of(added, queries, keys)
+    plain, total = _exp2_rows(scores, allowed)
     inverse = 1 / total
     weights = plain
     if dropout and rng is not None:
@@ -216,23 +252,29 @@ def _causal_mask(queries: int, keys: int) -> Array:
     return np.arange(keys) <= np.arange(keys - queries, keys)[:, None]
 
 
-def _exp2_rows(scores: Array, allowed: Array | None) -> Array:
-    """2^(score - shift) where allowed, else 0, in place; softmax does not change with the shift.
+def _exp2_rows(scores: Array, allowed: Array | None) -> tuple[Array, Array]:
+    """2^(score - shift) where allowed, else 0, in place, and the sum of each row.
+
+    Softmax does not change with the shift. Rows in which nothing is allowed have the sum 1, so
+    that they give zeros, not 0/0.
 
     subtle: only large scores need a shift, and whether there are any costs far less to ask than
     each row's maximum costs to find.
     """
-    if scores.size == 0 or (-SAFE_SCORE < scores.min() and scores.max() < SAFE_SCORE):
-        np.exp2(scores, out=scores)
+    small = scores.size == 0 or (-SAFE_SCORE < scores.min() and scores.max() < SAFE_SCORE)
+    if not small:
         if allowed is not None:
-            scores *= allowed
-        return scores
-    if allowed is not None:
-        np.copyto(scores, -np.inf, where=~allowed)
-    shift = scores.max(-1, keepdims=True)
-    shift[shift == -np.inf] = 0  # nothing allowed in this row: exp2(-inf) is the 0 we want
-    scores -= shift
-    return np.exp2(scores, out=scores)
+            np.copyto(scores, -np.inf, where=~allowed)
+        shift = scores.max(-1, keepdims=True)
+        shift[shift == -np.inf] = 0  # nothing allowed in this row: exp2(-inf) is the 0 we want
+        scores -= shift
+    weights = np.exp2(scores, out=scores)
+    if small and allowed is not None:
+        weights *= allowed
+    total = (weights @ kernels.filled(weights.shape[-1], 1.0, weights.dtype))[..., None]
+    if allowed is not None or not small or not scores.size:
+        total[total == 0] = 1
+    return weights, total
 
 
 def _check_attention(
@@ -244,23 +286,24 @@ def _check_attention(
     dropout: float,
     rng: Any,
 ) -> None:
+    q_shape, k_shape = q.shape, k.shape
     if not (
-        q.ndim == k.ndim == v.ndim == 4
-        and k.shape == v.shape
-        and q.shape[0] == k.shape[0]
-        and q.shape[3] == k.shape[3]
-        and q.shape[1] % max(1, k.shape[1]) == 0
+        len(q_shape) == len(k_shape) == 4
+        and k_shape == v.shape
+        and q_shape[0] == k_shape[0]
+        and q_shape[3] == k_shape[3]
+        and q_shape[1] % max(1, k_shape[1]) == 0
     ):
         raise ValueError(
             "attention: expected q (B, H, T, D) and k, v (B, H or a divisor of H, S, D), got "
-            f"{q.shape}, {k.shape}, {v.shape}; split the heads before the sequence axis"
+            f"{q_shape}, {k_shape}, {v.shape}; split the heads before the sequence axis"
         )
     if mask is not None and mask.dtype != bool:
         raise ValueError(
             f"attention: expected a boolean mask, True = may attend, got {mask.dtype}; "
             "write mask != 0, or pass additive scores as bias"
         )
-    full = (*q.shape[:3], k.shape[2])
+    full = (*q_shape[:3], k_shape[2])
     for name, extra in (("mask", mask), ("bias", bias)):
         if extra is not None and not _broadcasts(extra.shape, full):
             raise ValueError(

@@ -9,6 +9,7 @@ text that grows is its target.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -263,7 +264,7 @@ class _Evaluating:
         self.modules = [module for _, module in model.named_modules()]
 
     def __call__(self) -> AbstractContextManager[None]:
-        training = any(module.training for module in self.modules)
+        training = True in map(attrgetter("training"), self.modules)
         return evaluation_mode(self.model) if training else nullcontext()
 
 

@@ -156,7 +156,7 @@ def times_transposed(x: np.ndarray[Any, Any], w: np.ndarray[Any, Any]) -> np.nda
     if rows == 1 or rows > FEW_ROWS:
         return x @ w.T
     if rows > 4:
-        return np.ascontiguousarray((w @ x.T).T)
+        return (w @ x.T).T
     y = np.empty((rows, len(w)), np.result_type(x, w))
     part = max(1, UNCOPIED // max(1, w.shape[1]))
     for start in range(0, len(w), part):

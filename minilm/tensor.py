@@ -41,6 +41,18 @@ def grad_enabled() -> bool:
     return getattr(_mode, "depth", 0) == 0
 
 
+def _as_floats(data: Any) -> Array:
+    """An array of float32 or float64."""
+    if isinstance(data, Tensor):
+        raise TypeError("expected an array, got a Tensor; pass tensor.data, or use it as it is")
+    array = np.asarray(data)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"expected numbers, got dtype {array.dtype}; convert to float first")
+    if isinstance(data, (np.ndarray, np.generic)) and array.dtype in FLOATS:
+        return array
+    return array.astype(np.float32)
+
+
 class Parent(NamedTuple):
     """What a node remembers of an operand: where its gradient goes, if anywhere, and how it was."""
 
@@ -68,14 +80,8 @@ class Tensor:
     __array_priority__ = 1000  # array * Tensor asks Tensor.__rmul__
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
-        if isinstance(data, Tensor):
-            raise TypeError("expected an array, got a Tensor; pass tensor.data, or use it as it is")
-        array = np.asarray(data)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"expected numbers, got dtype {array.dtype}; convert to float first")
-        if not isinstance(data, (np.ndarray, np.generic)) or array.dtype not in FLOATS:
-            array = array.astype(np.float32)
-        self._data: Array = array
+        is_ready = type(data) is np.ndarray and data.dtype in FLOATS
+        self._data: Array = data if is_ready else _as_floats(data)
         self.grad: Array | None = None
         self.requires_grad = requires_grad
         self.node: Node | None = None  # how it was made; a leaf has none
@@ -244,10 +250,10 @@ class Node:
 
 def from_op(data: Array, parents: Sequence[Tensor], vjp: Vjp) -> Tensor:
     """The result of an op; recorded with its parents and `vjp` where one requires a gradient."""
-    result = Tensor(data)
-    if data.base is not None:  # perhaps a view of an operand: a change of one changes both
+    result, base = Tensor(data), data.base
+    if base is not None:  # perhaps a view of an operand: a change of one changes both
         for parent in parents:
-            if data.base is parent.data or data.base is parent.data.base:
+            if base is parent._data or base is parent._data.base:
                 result.changes = parent.changes
     if needs_grad(*parents):
         result.requires_grad = True

@@ -6,7 +6,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from minilm.nn import Module
+from minilm.tensor import Array
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -30,3 +33,12 @@ class Model(Module):
         """
         # by its name: the room stands below this one
         import_module("minilm.pretrained").save_pretrained(self, directory)
+
+
+def key_mask(attention_mask: Any) -> Array | None:
+    """Which keys attention may read, True = may; None if all, as without a mask.
+
+    Shapes: (B, S), 1 = a token, 0 = padding -> (B, 1, 1, S)
+    """
+    mask = None if attention_mask is None else np.asarray(attention_mask).astype(bool)
+    return None if mask is None or mask.all() else mask[:, None, None, :]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minilm import functional as F
-from minilm.models.base import Model
+from minilm.models.base import Model, key_mask
 from minilm.models.config import check_config
 from minilm.nn import Dropout, Embedding, FeedForward, LayerNorm, Linear, Module, MultiHeadAttention
 from minilm.tensor import Array, Tensor, tanh
@@ -162,9 +162,7 @@ class Bert(Model):
         input_ids = np.asarray(input_ids)
         self.check(input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
         rng = self.rng if rng is None else rng
-        mask = None
-        if attention_mask is not None:
-            mask = np.asarray(attention_mask).astype(bool)[:, None, None, :]
+        mask = key_mask(attention_mask)
         positions = np.arange(input_ids.shape[1]) + self.config.first_position
         x = self.token_embedding(input_ids)
         if self.type_embedding is not None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from minilm import functional as F
-from minilm.models.base import Model
+from minilm.models.base import Model, key_mask
 from minilm.nn import KeyValueCache
 from minilm.tensor import Array, Tensor
 
@@ -83,7 +83,6 @@ class CausalLM(Model):
                 f"{self.window} positions, got shape {input_ids.shape} after {past} cached "
                 "ones; cut the text into windows, or build the model with a larger max_len"
             )
-        mask = None
         if attention_mask is not None:
             expected = (len(input_ids), past + input_ids.shape[1])
             if np.shape(attention_mask) != expected:
@@ -92,7 +91,7 @@ class CausalLM(Model):
                     f"entry for each position so far, got {np.shape(attention_mask)}; take it "
                     "from the tokenizer call that gave the ids"
                 )
-            mask = np.asarray(attention_mask).astype(bool)[:, None, None, :]
+        mask = key_mask(attention_mask)
         hidden = self.hidden(input_ids, mask, caches, self.rng if rng is None else rng)
         if logits_to_keep is not None:
             hidden = hidden[:, -logits_to_keep:]

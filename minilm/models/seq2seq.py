@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from minilm import functional as F
-from minilm.models.base import Model
+from minilm.models.base import Model, key_mask
 from minilm.nn import KeyValueCache, KeyValues, MultiHeadAttention
 from minilm.tensor import Array, Tensor, no_grad
 
@@ -54,7 +54,7 @@ class DecoderCaches:
 
     layers: list[KeyValueCache]
     sources: list[KeyValues]
-    source_mask: Array | None  # (B, 1, 1, S), True = may attend
+    source_mask: Array | None  # (B, 1, 1, S), True = may attend; None: to all
 
     @property
     def length(self) -> int:
@@ -289,15 +289,13 @@ class Seq2SeqLM(Model):
         return ids
 
     def _mask(self, name: str, mask: Array | None, shape: tuple[int, ...]) -> Array | None:
-        """(B, S) of 0 and 1 -> (B, 1, 1, S), True = may attend."""
-        if mask is None:
-            return None
-        if np.shape(mask) != shape:
+        """`key_mask` of a mask that has this shape."""
+        if mask is not None and np.shape(mask) != shape:
             raise ValueError(
                 f"{type(self).__name__}: expected {name} of shape {shape}, one entry for each "
                 f"position, got {np.shape(mask)}; take it from the tokenizer call that gave the ids"
             )
-        return np.asarray(mask).astype(bool)[:, None, None, :]
+        return key_mask(mask)
 
 
 def shift_right(labels: Array, decoder_start_token_id: int, pad_token_id: int) -> Array:

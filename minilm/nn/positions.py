@@ -145,6 +145,5 @@ class RelativePositionBias(Module):
         """
         queries = np.arange(key_length - length, key_length)
         relative = np.arange(key_length) - queries[:, None]
-        nearest = np.clip(relative, -self.max_distance, self.max_distance)
-        buckets = self.buckets[nearest + self.max_distance]
+        buckets = self.buckets.take(relative + self.max_distance, mode="clip")
         return F.embedding(buckets, self.weight).transpose(2, 0, 1)
