@@ -66,7 +66,8 @@ class _Candidates(NamedTuple):
 
     def take(self, index: Array) -> "_Candidates":
         """Those with these numbers, (S, k)."""
-        return _Candidates(*(np.take_along_axis(field, index, 1) for field in self))
+        searches = np.arange(len(index))[:, None]
+        return _Candidates(*(field[searches, index] for field in self))
 
 
 def beam_search(
@@ -104,7 +105,7 @@ def beam_search(
     done = np.zeros(len(finished.total), bool)
     for length in range(1, last + 1):
         found = _candidates(context, running, process, done, c, rng if c.do_sample else None)
-        stop = np.isin(found.token, stops)
+        stop = _is_one_of(found.token, stops)
         ends = (stop | (length == last))[:, :width] & ~done[:, None]
         if ends.any():
             best = _grow(running, _Candidates(*(field[:, :width] for field in found)), width)
@@ -157,7 +158,7 @@ def _candidates(
         own = slice(group, None, groups)
         penalty = config.diversity_penalty * taken[:, None]
         part = _best(running.total[own], log_probs[own] - penalty, count, rng)
-        chosen = _continuing(part, np.isin(part.token, config.stops), width)
+        chosen = _continuing(part, _is_one_of(part.token, config.stops), width)
         alive = np.isfinite(chosen.total) & ~done[own, None]
         np.add.at(taken, (np.arange(len(taken))[:, None], chosen.token), alive)
         parts.append(part)
@@ -168,18 +169,34 @@ def _candidates(
 def _best(
     total: Array, log_probs: Array, count: int, rng: np.random.Generator | None
 ) -> _Candidates:
-    """The `count` best of all (S, n, V) continuations; with rng, as many drawn ones."""
-    vocabulary = log_probs.shape[2]
-    totals = (total[:, :, None] + log_probs).reshape(len(total), -1)
-    count = min(count, totals.shape[1])
+    """The `count` best of all (S, n, V) continuations; with rng, as many drawn ones.
+
+    They are among the best of each beam, where the total so far is one for all.
+    """
     # The largest after adding Gumbel noise are a draw without replacement.
-    keys = totals if rng is None else totals + rng.gumbel(size=totals.shape)
-    index = np.argpartition(keys, -count, axis=1)[:, -count:]
-    order = np.argsort(-np.take_along_axis(totals, index, 1), axis=1, kind="stable")
-    index = np.take_along_axis(index, order, 1)
-    scores = np.take_along_axis(log_probs.reshape(totals.shape), index, 1)
-    best = np.take_along_axis(totals, index, 1)
-    return _Candidates(index // vocabulary, index % vocabulary, scores, best)
+    keys = log_probs if rng is None else log_probs + rng.gumbel(size=log_probs.shape)
+    searches, _, vocabulary = log_probs.shape
+    each = min(count, vocabulary)
+    tokens = np.argpartition(keys, -each, axis=2)[:, :, -each:]
+    scores = np.take_along_axis(log_probs, tokens, 2)
+    totals = total[:, :, None] + scores
+    keys = totals if rng is None else total[:, :, None] + np.take_along_axis(keys, tokens, 2)
+
+    def descending(x: Array) -> Array:
+        return np.argsort(-x, axis=1, kind="stable")
+
+    rows = np.arange(searches)[:, None]
+    chosen = descending(keys.reshape(searches, -1))[:, :count]
+    tokens, scores, totals = (
+        x.reshape(searches, -1)[rows, chosen] for x in (tokens, scores, totals)
+    )
+    found = _Candidates(chosen // each, tokens, scores, totals)
+    return found if rng is None else found.take(descending(totals))
+
+
+def _is_one_of(tokens: Array, stops: Array) -> Array:
+    """As np.isin, which takes longer for so few."""
+    return (tokens[..., None] == stops).any(-1)
 
 
 def _continuing(found: _Candidates, stop: Array, width: int) -> _Candidates:

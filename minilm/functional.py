@@ -308,11 +308,11 @@ def rms_norm(x: Tensor, gamma: Tensor, eps: float = 1e-6) -> Tensor:
     Gradient: dx = (g - x̂ mean(g x̂)) / √(mean(x²) + ε) with g = γ dy;  dγ = Σ dy x̂.
     Source: Zhang & Sennrich 2019, arXiv 1910.07467, eq. 4.
     """
-    shape, width = x.shape, x.shape[-1]
-    flat = x.data.reshape(-1, width)
-    if flat.nbytes <= kernels.BLOCK_BYTES and not needs_grad(x, gamma):  # a token that is decoded
-        inverse = 1 / np.sqrt(np.vecdot(flat, flat) / width + eps)
-        return Tensor((flat * inverse[:, None] * gamma.data).reshape(shape))
+    data, shape, width = x.data, x.shape, x.shape[-1]
+    if data.nbytes <= kernels.BLOCK_BYTES and not needs_grad(x, gamma):  # as when decoding
+        inverse = 1 / np.sqrt(np.vecdot(data, data) / width + eps)
+        return Tensor(data * inverse[..., None] * gamma.data)
+    flat = data.reshape(-1, width)
     x_hat, y = np.empty_like(flat), np.empty_like(flat)
     inverse = np.empty((len(flat), 1), flat.dtype)
     for rows in kernels.row_blocks(flat):
@@ -384,7 +384,7 @@ def embedding(ids: Array, weight: Tensor) -> Tensor:
             dweight[found] = np.add.reduceat(dy.reshape(-1, width)[order], starts)
         return (dweight,)
 
-    return from_op(np.take(weight.data, ids, axis=0), (weight,), vjp)
+    return from_op(weight.data.take(ids, axis=0), (weight,), vjp)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -405,6 +405,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if bias is not None:
         y += bias.data
     shape, needs_dx = x.shape, x.requires_grad
+    y = y.reshape(*shape[:-1], out_features)
+    if not needs_grad(x, weight, bias):
+        return Tensor(y)
 
     def vjp(dy: Array) -> Sequence[Array | None]:
         dy = dy.reshape(-1, out_features)
@@ -414,8 +417,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             return dx, dweight
         return dx, dweight, _column_sums(dy)
 
-    parents = (x, weight) if bias is None else (x, weight, bias)
-    return from_op(y.reshape(*shape[:-1], out_features), parents, vjp)
+    return from_op(y, (x, weight) if bias is None else (x, weight, bias), vjp)
 
 
 def rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:

@@ -524,8 +524,12 @@ def reshape(x: Tensor, shape: Iterable[int]) -> Tensor:
 
 def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
     """Axes in another order, without a copy; the gradient takes them back."""
-    back = tuple(int(i) for i in np.argsort([axis % x.ndim for axis in axes]))
-    return from_op(x.data.transpose(axes), (x,), lambda dy: (dy.transpose(back),))
+    ndim = x.ndim
+
+    def vjp(dy: Array) -> Sequence[Array]:
+        return (dy.transpose(np.argsort([axis % ndim for axis in axes])),)
+
+    return from_op(x.data.transpose(axes), (x,), vjp)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
