@@ -277,4 +277,5 @@ def log_softmax(logits: Array) -> Array:
     Shapes: (B, V) -> (B, V)
     """
     shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    shifted -= np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return shifted

@@ -368,7 +368,8 @@ def as_tensor(value: Any, like: Any = None) -> Tensor:
 
 
 def _binary(function: Callable[..., Array], a: Any, b: Any) -> tuple[Tensor, Tensor, Array]:
-    a, b = as_tensor(a, b), as_tensor(b, a)
+    if type(a) is not Tensor or type(b) is not Tensor:
+        a, b = as_tensor(a, b), as_tensor(b, a)
     try:
         return a, b, function(a.data, b.data)
     except ValueError as error:

@@ -137,9 +137,7 @@ def test_a_random_mask_is_false_with_probability_p(p):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("rows", [0, 1, 2, 3, 4, kernels.FEW_ROWS, kernels.FEW_ROWS + 1])
-@pytest.mark.parametrize(
-    ("outputs", "width"), [(7, 5), (1000, 300), (2049, 3), (0, 4), (4, 0)]
-)
+@pytest.mark.parametrize(("outputs", "width"), [(7, 5), (1000, 300), (2049, 3), (0, 4), (4, 0)])
 def test_times_transposed_is_the_product_whatever_the_number_of_rows(rows, outputs, width, dtype):
     rng = np.random.default_rng(0)
     x, w = (rng.normal(size=(n, width)).astype(dtype) for n in (rows, outputs))

@@ -158,7 +158,8 @@ class Seq2SeqLM(Model):
         for block in self.decoder.blocks:
             heads, width = block.attention.n_kv_heads, block.attention.head_width
             layers.append(KeyValueCache(batch, heads, max_len, width, hidden.dtype))
-            sources.append(block.cross_attention.keys_values(hidden))
+            read_often = map(_in_order, block.cross_attention.keys_values(hidden))
+            sources.append(KeyValues(*read_often))
         return DecoderCaches(layers, sources, mask)
 
     def forward(
@@ -296,6 +297,11 @@ class Seq2SeqLM(Model):
                 f"position, got {np.shape(mask)}; take it from the tokenizer call that gave the ids"
             )
         return key_mask(mask)
+
+
+def _in_order(x: Tensor) -> Tensor:
+    """The same numbers, one after the other in memory."""
+    return Tensor(np.ascontiguousarray(x.data))
 
 
 def shift_right(labels: Array, decoder_start_token_id: int, pad_token_id: int) -> Array:

@@ -1,0 +1,113 @@
+"""A GPT-2 directory of 124 million parameters, opened and run: minilm beside transformers.
+
+    python scripts/benchmarks/pretrained.py                    # all three, minilm / transformers
+    python scripts/benchmarks/pretrained.py --rows open --seconds 30
+
+Peers are installed by hand: `pip install torch transformers safetensors`. The directory is written
+by minilm with random float32 weights (500 MB, in a temporary folder), and stays in the system's
+file cache. "open" makes a model out of it; "disk" does, and decodes 64 tokens after a prompt of 32;
+"prefill" reads 1,024 tokens and gives the next one. "alone" is the time and the peak memory of a
+process of minilm's that does nothing else than to open the directory, with all imports, beside the
+size of the weights.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from alternate import Contestant, compare, serve
+
+VOCAB, PROMPT, NEW, WHOLE = 50257, 32, 64, 1024
+ROWS = {"open": "open", "disk": "open, then 64 tokens", "prefill": "read 1,024 tokens"}
+ALONE = """
+import resource, time
+start = time.perf_counter()
+from minilm import from_pretrained
+model = from_pretrained({directory!r})
+seconds = time.perf_counter() - start
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(f"{{seconds:.2f}} s, {{peak:.0f}} MiB; weights {{model.count_parameters() * 4 / 2**20:.0f}} MiB")
+"""
+
+
+def prompt(length: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, VOCAB, (1, length))
+
+
+def minilm(row: str, directory: str) -> Callable[[], object]:
+    from minilm import from_pretrained, generate
+
+    model = from_pretrained(directory)
+
+    def disk() -> object:
+        return generate(from_pretrained(directory), prompt(PROMPT), NEW)
+
+    return {
+        "open": lambda: from_pretrained(directory),
+        "disk": disk,
+        "prefill": lambda: generate(model, prompt(WHOLE), 1),
+    }[row]
+
+
+def transformers(row: str, directory: str) -> Callable[[], object]:
+    import torch
+    from transformers import GPT2LMHeadModel, logging
+
+    logging.disable_progress_bar()
+
+    def generate(model: object, length: int, new: int) -> object:
+        ids = torch.from_numpy(prompt(length))
+        how = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
+        return model.generate(ids, attention_mask=torch.ones_like(ids), **how)  # type: ignore[attr-defined]
+
+    def opened() -> object:
+        return GPT2LMHeadModel.from_pretrained(directory, dtype=torch.float32).eval()
+
+    model = opened()
+    return {
+        "open": opened,
+        "disk": lambda: generate(opened(), PROMPT, NEW),
+        "prefill": lambda: generate(model, WHOLE, 1),
+    }[row]
+
+
+SIDES = {"minilm": minilm, "transformers": transformers}
+
+
+def write(directory: Path) -> None:
+    from minilm import GPT, GPTConfig
+
+    GPT(GPTConfig(), np.random.default_rng(0)).save_pretrained(directory)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--seconds", type=float, default=90, help="time per row")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        side, row, directory = args.child
+        return serve(SIDES[side](row, directory), warmup=1)
+    with tempfile.TemporaryDirectory() as folder:
+        directory = str(Path(folder) / "gpt2")
+        write(Path(directory))
+        alone = [sys.executable, "-c", ALONE.format(directory=directory)]
+        print("alone:", subprocess.run(alone, check=True, capture_output=True, text=True).stdout)
+        print(f"{'':22} {'minilm':>10} {'transformers':>13} {'ratio (quartiles)':>26}  MiB")
+        for row in args.rows:
+            pair = [Contestant(s, [__file__, "--child", s, row, directory]) for s in SIDES]
+            result = compare(*pair, seconds=args.seconds, block=0)
+            peaks = " | ".join(f"{c.close()['peak_bytes'] / 2**20:.0f}" for c in pair)
+            ours, theirs = (seconds * 1e3 for seconds in result["medians"].values())
+            low, high = result["quartiles"]
+            ratio = f"{result['ratio']:.3f} ({low:.3f} .. {high:.3f})"
+            print(f"{ROWS[row]:22} {ours:7.0f} ms {theirs:10.0f} ms {ratio:>26}  {peaks}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
