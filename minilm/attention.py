@@ -182,13 +182,16 @@ def _attend(
     """Work out y of one block of queries, in place; what its gradient will need."""
     if allowed is not None:
         allowed = _block_of(allowed, queries, keys)
-    if causal:
-        visible = _causal_mask(queries.stop - queries.start, keys.stop)
-        allowed = visible if allowed is None else allowed & visible
+    first = 0
+    if causal and allowed is None:  # all see the keys before their block
+        first = max(0, keys.stop - (queries.stop - queries.start))
+        allowed = _causal_mask(queries.stop - queries.start, keys.stop - first)
+    elif causal:
+        allowed = allowed & _causal_mask(queries.stop - queries.start, keys.stop)
     scores = q5[..., queries, :] @ k5[..., keys, :].swapaxes(-1, -2)
     if added is not None:
         scores += _block_of(added, queries, keys)
-    plain, total = _exp2_rows(scores, allowed)
+    plain, total = _exp2_rows(scores, allowed, first)
     inverse = 1 / total
     weights = plain
     if dropout and rng is not None:
@@ -252,11 +255,12 @@ def _causal_mask(queries: int, keys: int) -> Array:
     return np.arange(keys) <= np.arange(keys - queries, keys)[:, None]
 
 
-def _exp2_rows(scores: Array, allowed: Array | None) -> tuple[Array, Array]:
+def _exp2_rows(scores: Array, allowed: Array | None, first: int = 0) -> tuple[Array, Array]:
     """2^(score - shift) where allowed, else 0, in place, and the sum of each row.
 
-    Softmax does not change with the shift. Rows in which nothing is allowed have the sum 1, so
-    that they give zeros, not 0/0.
+    `allowed` tells of the keys from `first` on; all may attend to those before. Softmax does not
+    change with the shift. Rows in which nothing is allowed have the sum 1, so that they give
+    zeros, not 0/0.
 
     subtle: only large scores need a shift, and whether there are any costs far less to ask than
     each row's maximum costs to find.
@@ -264,13 +268,13 @@ def _exp2_rows(scores: Array, allowed: Array | None) -> tuple[Array, Array]:
     small = scores.size == 0 or (-SAFE_SCORE < scores.min() and scores.max() < SAFE_SCORE)
     if not small:
         if allowed is not None:
-            np.copyto(scores, -np.inf, where=~allowed)
+            np.copyto(scores[..., first:], -np.inf, where=~allowed)
         shift = scores.max(-1, keepdims=True)
         shift[shift == -np.inf] = 0  # nothing allowed in this row: exp2(-inf) is the 0 we want
         scores -= shift
     weights = np.exp2(scores, out=scores)
     if small and allowed is not None:
-        weights *= allowed
+        weights[..., first:] *= allowed
     total = (weights @ kernels.filled(weights.shape[-1], 1.0, weights.dtype))[..., None]
     if allowed is not None or not small or not scores.size:
         total[total == 0] = 1

@@ -41,8 +41,9 @@ class CausalLM(Model):
         mask: Array | None,
         caches: list[Any] | None,
         rng: np.random.Generator | None,
+        keep: int | None = None,
     ) -> Tensor:
-        """The last layer's normalised output (B, T, C)."""
+        """The last layer's normalised output (B, T, C), or its last `keep` positions."""
         raise NotImplementedError(f"{type(self).__name__} needs a hidden method")
 
     def project(self, hidden: Tensor) -> Tensor:
@@ -69,8 +70,8 @@ class CausalLM(Model):
         """Logits for every position and, with labels, the mean loss.
 
         `attention_mask` (B, S), 1 = a real token, 0 = padding. `caches` (from `new_caches`) hold
-        the positions before input_ids. `logits_to_keep` projects only that many last positions
-        (None: all).
+        the positions before input_ids. With `logits_to_keep` only so many last positions are
+        projected, and worked out by the last block (None or 0: all).
 
         Shapes: input_ids (B, T), labels (B, T) or (B, T+1) -> logits (B, T, V)
         Raises: ValueError — input_ids is not (B, T), or reaches beyond max_len.
@@ -92,10 +93,8 @@ class CausalLM(Model):
                     "from the tokenizer call that gave the ids"
                 )
         mask = key_mask(attention_mask)
-        hidden = self.hidden(input_ids, mask, caches, self.rng if rng is None else rng)
-        if logits_to_keep is not None:
-            hidden = hidden[:, -logits_to_keep:]
-        logits = self.project(hidden)
+        rng = self.rng if rng is None else rng
+        logits = self.project(self.hidden(input_ids, mask, caches, rng, logits_to_keep))
         if labels is None:
             return CausalOutput(logits)
         return CausalOutput(logits, F.cross_entropy(logits, shift(labels, input_ids.shape[1])))

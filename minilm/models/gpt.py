@@ -71,9 +71,11 @@ class Block(Module):
         mask: Array | None,
         cache: KeyValueCache | None,
         rng: np.random.Generator | None,
+        keep: int | None = None,
     ) -> Tensor:
-        attended = self.attention(self.norm1(x), mask=mask, cache=cache, rng=rng)
-        x = x + self.dropout(attended, rng)
+        """With `keep` only the last so many positions, which attend to all of x."""
+        attended = self.attention(self.norm1(x), None, mask, None, cache, rng, keep)
+        x = (x[:, -keep:] if keep else x) + self.dropout(attended, rng)
         return x + self.dropout(self.feed_forward(self.norm2(x)), rng)
 
 
@@ -108,13 +110,15 @@ class GPT(CausalLM):
         mask: Array | None,
         caches: list[KeyValueCache] | None,
         rng: np.random.Generator | None,
+        keep: int | None = None,
     ) -> Tensor:
         start = caches[0].length if caches else 0
         positions = np.arange(start, start + input_ids.shape[1])
         x = self.token_embedding(input_ids) + self.position_embedding(positions)
         x = self.dropout(x, rng)
         for i, block in enumerate(self.blocks):
-            x = block(x, mask, caches[i] if caches else None, rng)
+            is_last = block is self.blocks[-1]
+            x = block(x, mask, caches[i] if caches else None, rng, keep if is_last else None)
         return self.final_norm(x)
 
     def project(self, hidden: Tensor) -> Tensor:

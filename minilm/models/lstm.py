@@ -76,8 +76,9 @@ class LSTMLanguageModel(CausalLM):
         mask: Array | None,
         caches: list[RecurrentState] | None,
         rng: np.random.Generator | None,
+        keep: int | None = None,
     ) -> Tensor:
-        """The last layer's output (B, T, C).
+        """The last layer's output (B, T, C), or its last `keep` positions.
 
         Raises: ValueError — padding before a token: the state would have read it.
         """
@@ -88,7 +89,7 @@ class LSTMLanguageModel(CausalLM):
             )
         x = self.dropout(self.token_embedding(input_ids), rng)
         y = caches[0].read(self.lstm, x) if caches else self.lstm(x, rng=rng)[0]
-        return self.dropout(y, rng)
+        return self.dropout(y[:, -keep:] if keep else y, rng)
 
     def project(self, hidden: Tensor) -> Tensor:
         return self.head(hidden)

@@ -123,8 +123,11 @@ class MultiHeadAttention(Module):
         bias: Tensor | None = None,
         cache: KeyValueCache | None = None,
         rng: np.random.Generator | None = None,
+        keep: int | None = None,
     ) -> Tensor:
         """Attend from x to `context` (x itself if None); with `cache`, to all that it holds too.
+
+        With `keep` only the last so many positions of x attend, and only theirs is the result.
 
         `keys_values` of a context may stand for it. They may have fewer rows than x: then as many
         rows of x as there are for each, one after the other, share a context and its row of mask
@@ -136,8 +139,10 @@ class MultiHeadAttention(Module):
             together = x.reshape(len(context.keys), -1, x.shape[2])
             return self.forward(together, context, mask, bias, None, rng).reshape(x.shape)
         start = 0 if cache is None else cache.length
-        q = self._queries(x, start)
         k, v = self._keys_values(x, context, start)
+        if keep:
+            start, x = start + max(0, x.shape[1] - keep), x[:, -keep:]
+        q = self._queries(x, start)
         if cache is not None:
             if needs_grad(k, v):
                 raise ValueError(

@@ -30,7 +30,8 @@ from minilm import from_pretrained
 model = from_pretrained({directory!r})
 seconds = time.perf_counter() - start
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(f"{{seconds:.2f}} s, {{peak:.0f}} MiB; weights {{model.count_parameters() * 4 / 2**20:.0f}} MiB")
+weights = model.count_parameters() * 4 / 2**20
+print(f"{{seconds:.2f}} s, {{peak:.0f}} MiB; weights {{weights:.0f}} MiB")
 """
 
 
@@ -106,7 +107,8 @@ def main() -> None:
             ours, theirs = (seconds * 1e3 for seconds in result["medians"].values())
             low, high = result["quartiles"]
             ratio = f"{result['ratio']:.3f} ({low:.3f} .. {high:.3f})"
-            print(f"{ROWS[row]:22} {ours:7.0f} ms {theirs:10.0f} ms {ratio:>26}  {peaks}", flush=True)
+            times = f"{ours:7.0f} ms {theirs:10.0f} ms"
+            print(f"{ROWS[row]:22} {times} {ratio:>26}  {peaks}", flush=True)
 
 
 if __name__ == "__main__":

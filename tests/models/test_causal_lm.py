@@ -304,6 +304,18 @@ def test_logits_to_keep_gives_the_last_logits_only(kind, keep):
     assert_close(kept, model(IDS).logits.data[:, -keep:])
 
 
+@every_model
+@pytest.mark.parametrize("keep", [0, 1, 2, 9])
+def test_logits_to_keep_counts_from_the_end_behind_a_cache_too(kind, keep):
+    model, past = make(kind), 3
+    with no_grad():
+        whole = model(IDS).logits.data[:, past:]
+        caches = model.new_caches(B)
+        model(IDS[:, :past], caches=caches, logits_to_keep=1)
+        kept = model(IDS[:, past:], caches=caches, logits_to_keep=keep).logits.data
+    assert_close(kept, whole[:, -keep:])
+
+
 # --- How a model begins and learns ------------------------------------------------------------
 
 
