@@ -93,7 +93,7 @@ def beam_search(
 
     Shapes: prompts (B, T)i -> sequences (B · num_return_sequences, T + new)
     Source: Graves 2012, arXiv 1211.3711, section 2.5; Wu et al. 2016, arXiv 1609.08144, section 7
-        (length); Kool et al. 2019, arXiv 1903.06059, section 4 (drawing); Vijayakumar et al. 2016,
+        (length); Kool et al. 2019, arXiv 1903.06059 (drawing); Vijayakumar et al. 2016,
         arXiv 1610.02424, algorithm 1 with Hamming diversity (groups). Differs: Wu et al. divide by
         ((5 + length) / 6)^α; Kool et al. draw a sequence's noise once, not at each step.
     """

@@ -39,6 +39,11 @@ def key_mask(attention_mask: Any) -> Array | None:
     """Which keys attention may read, True = may; None if all, as without a mask.
 
     Shapes: (B, S), 1 = a token, 0 = padding -> (B, 1, 1, S)
+
+    >>> key_mask([[1, 1], [1, 0]])[:, 0, 0].tolist()
+    [[True, True], [True, False]]
+    >>> key_mask([[1, 1], [1, 1]]) is None
+    True
     """
     mask = None if attention_mask is None else np.asarray(attention_mask).astype(bool)
     return None if mask is None or mask.all() else mask[:, None, None, :]

@@ -94,3 +94,16 @@ def compare(
     low, middle, high = statistics.quantiles(ratios, n=4)
     medians = {name: statistics.median(values) for name, values in times.items()}
     return {"medians": medians, "ratio": middle, "quartiles": (low, high), "pairs": len(ratios)}
+
+
+HEADING = f"{'':32} {'minilm':>10} {'peer':>10} {'ratio (quartiles)':>24}  MiB"
+
+
+def time_row(what: str, a: Contestant, b: Contestant, seconds: float, block: float = 0.5) -> str:
+    """A line below `HEADING`: compare the two, and end them."""
+    result = compare(a, b, seconds, block)
+    ours, theirs = (f"{median * 1e3:7.0f} ms" for median in result["medians"].values())
+    low, high = result["quartiles"]
+    ratio = f"{result['ratio']:.3f} ({low:.3f} .. {high:.3f})"
+    memory = " | ".join(f"{c.close()['peak_bytes'] / 2**20:.0f}" for c in (a, b))
+    return f"{what:32} {ours} {theirs} {ratio:>24}  {memory}"

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from alternate import Contestant, compare, serve
+from alternate import HEADING, Contestant, serve, time_row
 
 VOCAB_SIZE, ROWS_IN_BATCH, LENGTH, MASKED = 8192, 16, 128, 0.15
 ROWS = {
@@ -124,16 +124,10 @@ def main() -> None:
     if args.child:
         side, row = args.child
         return serve({"minilm": minilm, "transformers": peer}[side](row))
-    print(f"{'':32} {'minilm':>10} {'transformers':>12} {'ratio (quartiles)':>26}  MiB")
+    print(HEADING)
     for row in args.rows:
-        a, b = (Contestant(s, [__file__, "--child", s, row]) for s in ("minilm", "transformers"))
-        result = compare(a, b, args.seconds)
-        facts = [contestant.close()["peak_bytes"] / 2**20 for contestant in (a, b)]
-        ours, theirs = (seconds * 1e3 for seconds in result["medians"].values())
-        low, high = result["quartiles"]
-        ratio = f"{result['ratio']:.3f} ({low:.3f} .. {high:.3f})"
-        memory = " | ".join(f"{fact:.0f}" for fact in facts)
-        print(f"{ROWS[row]:32} {ours:7.0f} ms {theirs:9.0f} ms {ratio:>26}  {memory}", flush=True)
+        pair = (Contestant(s, [__file__, "--child", s, row]) for s in ("minilm", "transformers"))
+        print(time_row(ROWS[row], *pair, args.seconds), flush=True)
 
 
 if __name__ == "__main__":

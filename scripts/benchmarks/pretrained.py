@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from alternate import Contestant, compare, serve
+from alternate import HEADING, Contestant, serve, time_row
 
 VOCAB, PROMPT, NEW, WHOLE = 50257, 32, 64, 1024
 ROWS = {"open": "open", "disk": "open, then 64 tokens", "prefill": "read 1,024 tokens"}
@@ -99,16 +99,10 @@ def main() -> None:
         write(Path(directory))
         alone = [sys.executable, "-c", ALONE.format(directory=directory)]
         print("alone:", subprocess.run(alone, check=True, capture_output=True, text=True).stdout)
-        print(f"{'':22} {'minilm':>10} {'transformers':>13} {'ratio (quartiles)':>26}  MiB")
+        print(HEADING)
         for row in args.rows:
-            pair = [Contestant(s, [__file__, "--child", s, row, directory]) for s in SIDES]
-            result = compare(*pair, seconds=args.seconds, block=0)
-            peaks = " | ".join(f"{c.close()['peak_bytes'] / 2**20:.0f}" for c in pair)
-            ours, theirs = (seconds * 1e3 for seconds in result["medians"].values())
-            low, high = result["quartiles"]
-            ratio = f"{result['ratio']:.3f} ({low:.3f} .. {high:.3f})"
-            times = f"{ours:7.0f} ms {theirs:10.0f} ms"
-            print(f"{ROWS[row]:22} {times} {ratio:>26}  {peaks}", flush=True)
+            pair = (Contestant(s, [__file__, "--child", s, row, directory]) for s in SIDES)
+            print(time_row(ROWS[row], *pair, args.seconds, block=0), flush=True)
 
 
 if __name__ == "__main__":
