@@ -10,7 +10,7 @@ FAST = dict(
 )  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "default": dict(FAST, n_layers=4, max_steps=1100),
+    "default": dict(FAST, n_layers=4, max_steps=1000),
     # The configuration that nanoGPT's README gives for a CPU, but for the deviation of new
     # weights: GPT-2's 0.02 is meant for widths of 768 and more.
     "nanogpt-cpu": dict(
