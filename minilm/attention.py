@@ -58,12 +58,12 @@ def attention(
     _check_attention(q, k, v, mask, bias, dropout, rng)
     batch, heads, length, width = q.shape
     kv_heads, key_length = k.shape[1:3]
-    grouped = (batch, kv_heads, heads // max(1, kv_heads), length, width)
     scale = 1 / math.sqrt(width) if scale is None else float(scale)
     in_order = causal and length > 1  # a single query is the last: it sees every key
     one_each = length == 1 or kv_heads == heads
     if one_each and not in_order and not dropout and not needs_grad(q, k, v, bias):
         return _unrecorded(q, k, v, mask, bias, scale)
+    grouped = (batch, kv_heads, heads // max(1, kv_heads), length, width)
     # Scores are kept in units of log 2, since 2^x is quicker than e^x: the factor goes into q.
     q5 = (q.data * (scale * LOG2_E)).reshape(grouped)
     k5, v5 = k.data[:, :, None], v.data[:, :, None]  # one key head meets its group by broadcasting

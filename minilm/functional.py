@@ -274,7 +274,8 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Ten
     shape, width = x.shape, x.shape[-1]
     flat = x.data.reshape(-1, width)
     mean_of = kernels.filled(width, 1 / width, flat.dtype)  # times this, a row gives its mean
-    x_hat, y = np.empty_like(flat), np.empty_like(flat)
+    y = np.empty_like(flat)
+    x_hat = np.empty_like(flat) if needs_grad(x, gamma, beta) else y
     inverse = np.empty((len(flat), 1), flat.dtype)
     for rows in kernels.row_blocks(flat):
         centred = np.subtract(flat[rows], (flat[rows] @ mean_of)[:, None], out=x_hat[rows])
@@ -313,7 +314,8 @@ def rms_norm(x: Tensor, gamma: Tensor, eps: float = 1e-6) -> Tensor:
         inverse = 1 / np.sqrt(np.vecdot(data, data) / width + eps)
         return Tensor(data * inverse[..., None] * gamma.data)
     flat = data.reshape(-1, width)
-    x_hat, y = np.empty_like(flat), np.empty_like(flat)
+    y = np.empty_like(flat)
+    x_hat = np.empty_like(flat) if needs_grad(x, gamma) else y
     inverse = np.empty((len(flat), 1), flat.dtype)
     for rows in kernels.row_blocks(flat):
         inverse[rows, 0] = 1 / np.sqrt(np.vecdot(flat[rows], flat[rows]) / width + eps)

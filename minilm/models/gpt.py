@@ -74,7 +74,7 @@ class Block(Module):
         keep: int | None = None,
     ) -> Tensor:
         """With `keep` only the last so many positions, which attend to all of x."""
-        attended = self.attention(self.norm1(x), None, mask, None, cache, rng, keep)
+        attended = self.attention(self.norm1(x), mask=mask, cache=cache, rng=rng, keep=keep)
         x = (x[:, -keep:] if keep else x) + self.dropout(attended, rng)
         return x + self.dropout(self.feed_forward(self.norm2(x)), rng)
 

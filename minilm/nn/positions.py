@@ -144,6 +144,6 @@ class RelativePositionBias(Module):
         Shapes: -> (H, T, S)
         """
         queries = np.arange(key_length - length, key_length)
-        relative = np.arange(key_length) - queries[:, None]
-        buckets = self.buckets.take(relative + self.max_distance, mode="clip")
+        places = np.arange(self.max_distance, self.max_distance + key_length) - queries[:, None]
+        buckets = self.buckets.take(places, mode="clip")
         return F.embedding(buckets, self.weight).transpose(2, 0, 1)
