@@ -66,15 +66,7 @@ FAMILIES = {"Bert": BERT, "DistilBert": DISTIL, "Roberta": ROBERTA}
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quietly():
-    """One thread, since the sizes are small; and transformers says nothing of what it does."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("quietly")
 
 
 # --- Directories ----------------------------------------------------------------------------------

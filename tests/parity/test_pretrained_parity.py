@@ -96,15 +96,7 @@ OUTPUTS = ("logits", "prediction_logits", "seq_relationship_logits", "start_logi
            "last_hidden_state", "pooler_output")  # fmt: skip
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quietly():
-    """One thread, since the sizes are small; and transformers says nothing of what it loads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("quietly")
 
 
 def make(name, sizes, seed=0):
