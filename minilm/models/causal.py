@@ -29,6 +29,7 @@ class CausalLM(Model):
 
     config: Any
     rng: np.random.Generator | None
+    blocks: list[Any]  # (x (B, T, C), mask, cache, rng, keep) -> (B, T, C); for `through_blocks`
 
     @property
     def window(self) -> int:
@@ -45,6 +46,23 @@ class CausalLM(Model):
     ) -> Tensor:
         """The last layer's normalised output (B, T, C), or its last `keep` positions."""
         raise NotImplementedError(f"{type(self).__name__} needs a hidden method")
+
+    def through_blocks(
+        self,
+        x: Tensor,
+        mask: Array | None,
+        caches: list[Any] | None,
+        rng: np.random.Generator | None,
+        keep: int | None,
+    ) -> Tensor:
+        """x after all `blocks`; the last is worked out for the last `keep` positions only.
+
+        Shapes: (B, T, C) -> (B, T, C), or (B, keep, C)
+        """
+        for i, block in enumerate(self.blocks):
+            is_last = block is self.blocks[-1]
+            x = block(x, mask, caches[i] if caches else None, rng, keep if is_last else None)
+        return x
 
     def project(self, hidden: Tensor) -> Tensor:
         """(B, T, C) -> logits (B, T, V)."""

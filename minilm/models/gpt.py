@@ -116,10 +116,7 @@ class GPT(CausalLM):
         positions = np.arange(start, start + input_ids.shape[1])
         x = self.token_embedding(input_ids) + self.position_embedding(positions)
         x = self.dropout(x, rng)
-        for i, block in enumerate(self.blocks):
-            is_last = block is self.blocks[-1]
-            x = block(x, mask, caches[i] if caches else None, rng, keep if is_last else None)
-        return self.final_norm(x)
+        return self.final_norm(self.through_blocks(x, mask, caches, rng, keep))
 
     def project(self, hidden: Tensor) -> Tensor:
         if self.head is None:  # tied: reads and writes

@@ -130,10 +130,7 @@ class Llama(CausalLM):
         keep: int | None = None,
     ) -> Tensor:
         x = self.token_embedding(input_ids)
-        for i, block in enumerate(self.blocks):
-            is_last = block is self.blocks[-1]
-            x = block(x, mask, caches[i] if caches else None, rng, keep if is_last else None)
-        return self.final_norm(x)
+        return self.final_norm(self.through_blocks(x, mask, caches, rng, keep))
 
     def project(self, hidden: Tensor) -> Tensor:
         if self.head is None:  # tied
