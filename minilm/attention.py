@@ -71,10 +71,13 @@ def attention(
     allowed = None if mask is None else _in_groups(mask, grouped)
     added = None if bias is None else _in_groups(bias.data * LOG2_E, grouped)
     y = _heads_last(grouped, q.dtype)
-    blocks = [
-        _attend(y, q5, k5, v5, queries, keys, allowed, added, causal, dropout, rng)
-        for queries, keys in _query_blocks(length, key_length, causal)
-    ]
+    recorded = needs_grad(q, k, v, bias)
+    blocks = []
+    for queries, keys in _query_blocks(length, key_length, causal):
+        block = _attend(y, q5, k5, v5, queries, keys, allowed, added, causal, dropout, rng)
+        if recorded:
+            blocks.append(block)
+        del block  # its weights' place is the next one's
     shape, has_bias = q.shape, bias is not None
 
     def vjp(dy: Array) -> Sequence[Array | None]:

@@ -18,6 +18,7 @@ from minilm.beam import GenerationOutput, beam_search, log_softmax
 from minilm.logits import GenerationConfig, Rules, all_banned
 from minilm.models.seq2seq import EncodedSource, Seq2SeqLM
 from minilm.nn import evaluation_mode
+from minilm.prefill import last_logits
 from minilm.tensor import Array, Tensor, no_grad
 
 
@@ -183,19 +184,16 @@ class _Text:
         start = context_start(tokens.shape[1], self.model.window)
         with self.evaluating(), no_grad():
             if not self.use_cache:
-                return self._last(tokens[:, start:], None)
+                return last_logits(self.model, tokens[:, start:], None)
             if self.caches is None or start != self.start:
                 self.caches = self.model.new_caches(len(tokens))
                 self.start = self.stop = start
             new, self.stop = tokens[:, self.stop :], tokens.shape[1]
-            return self._last(new, self.caches)
+            return last_logits(self.model, new, self.caches)
 
     def reorder(self, rows: Array, same: int) -> None:
         for cache in self.caches or ():
             cache.reorder(rows, max(0, same - self.start))
-
-    def _last(self, input_ids: Array, caches: Any) -> Array:
-        return self.model(input_ids, caches=caches, logits_to_keep=1).logits.data[:, -1]
 
 
 class _Target:

@@ -28,6 +28,7 @@ ROOMS = [
         "finetuning",
         "logits",
         "beam",
+        "prefill",
         "generation",
         "pretrained",
     ),
