@@ -53,6 +53,8 @@ def _in_two_parts(model: Any, input_ids: Array, caches: list[KeyValueCache]) -> 
 class _First:
     """A layer's cache as the first part fills it."""
 
+    joined = None  # of no use to many tokens
+
     def __init__(self, cache: KeyValueCache) -> None:
         self.cache, self.is_there = cache, threading.Event()
 
@@ -68,6 +70,8 @@ class _First:
 
 class _Second:
     """The same cache as the second part finds it, with `size` more positions before its own."""
+
+    joined = None
 
     def __init__(self, first: _First, size: int) -> None:
         self.first, self.length = first, first.length + size

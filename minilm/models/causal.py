@@ -7,7 +7,6 @@ import numpy as np
 
 from minilm import functional as F
 from minilm.models.base import Model, key_mask
-from minilm.nn import KeyValueCache
 from minilm.tensor import Array, Tensor
 
 
@@ -29,7 +28,7 @@ class CausalLM(Model):
 
     config: Any
     rng: np.random.Generator | None
-    blocks: list[Any]  # (x (B, T, C), mask, cache, rng, keep) -> (B, T, C); for `through_blocks`
+    blocks: list[Any]  # (x (B, T, C), mask, cache, rng, keep) -> (B, T, C), with an `attention`
 
     @property
     def window(self) -> int:
@@ -70,11 +69,7 @@ class CausalLM(Model):
 
     def new_caches(self, batch: int) -> list[Any]:
         """Empty caches, one a layer, with room for the whole context window."""
-        c = self.config
-        heads = getattr(c, "n_kv_heads", None) or c.n_heads
-        width = getattr(c, "d_kv", None) or c.d_model // c.n_heads
-        shape, dtype = (batch, heads, c.max_len, width), self.parameters()[0].dtype
-        return [KeyValueCache(*shape, dtype) for _ in range(c.n_layers)]
+        return [block.attention.new_cache(batch, self.config.max_len) for block in self.blocks]
 
     def forward(
         self,

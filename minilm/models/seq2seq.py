@@ -156,8 +156,7 @@ class Seq2SeqLM(Model):
         max_len = self.config.max_len if max_len is None else max_len
         layers, sources = [], []
         for block in self.decoder.blocks:
-            heads, width = block.attention.n_kv_heads, block.attention.head_width
-            layers.append(KeyValueCache(batch, heads, max_len, width, hidden.dtype))
+            layers.append(block.attention.new_cache(batch, max_len))
             read_often = map(_in_order, block.cross_attention.keys_values(hidden))
             sources.append(KeyValues(*read_often))
         return DecoderCaches(layers, sources, mask)

@@ -11,12 +11,18 @@ from minilm.nn.module import Module
 from minilm.nn.positions import Rotary
 from minilm.tensor import Array, Tensor, join_heads, needs_grad, no_grad, split_heads
 
+JOINED = 2**20  # weights of q, k and v together; larger ones gain nothing by being joined
+
 
 class KeyValueCache:
     """The keys and values of all earlier positions of one layer, in arrays made once.
 
+    `joined` may hold weight and bias of one layer that gives queries, keys and values together.
+
     Shapes: keys, values (B, H, max_len, D), of which the first `length` positions are filled.
     """
+
+    joined: tuple[Tensor, Tensor | None] | None = None
 
     def __init__(
         self, batch: int, n_heads: int, max_len: int, head_width: int, dtype: Any = np.float32
@@ -133,16 +139,20 @@ class MultiHeadAttention(Module):
         rows of x as there are for each, one after the other, share a context and its row of mask
         (if neither `causal` nor `rotary` gives the queries an order).
         """
+        joined = None if cache is None or context is not None or keep else cache.joined
         ordered = self.causal or self.rotary is not None
         if isinstance(context, KeyValues) and len(context.keys) != len(x) and not ordered:
             # Queries know nothing of each other: those of several rows may stand in one.
             together = x.reshape(len(context.keys), -1, x.shape[2])
             return self.forward(together, context, mask, bias, None, rng).reshape(x.shape)
         start = 0 if cache is None else cache.length
-        k, v = self._keys_values(x, context, start)
-        if keep:
-            start, x = start + max(0, x.shape[1] - keep), x[:, -keep:]
-        q = self._queries(x, start)
+        if joined is not None and not needs_grad(x, self.q.weight):
+            q, k, v = self._all_three(x, joined, start)
+        else:
+            k, v = self._keys_values(x, context, start)
+            if keep:
+                start, x = start + max(0, x.shape[1] - keep), x[:, -keep:]
+            q = self._queries(x, start)
         if cache is not None:
             if needs_grad(k, v):
                 raise ValueError(
@@ -161,10 +171,24 @@ class MultiHeadAttention(Module):
 
         Shapes: (B, S, C) -> (B, H, S, D), (B, H, S, D)
         """
-        k = split_heads(self.k(context), self.n_kv_heads)
-        k = k if self.k_norm is None else self.k_norm(k)
-        k = k if self.rotary is None else self.rotary(k, start)
+        k = self._placed(split_heads(self.k(context), self.n_kv_heads), self.k_norm, start)
         return KeyValues(k, split_heads(self.v(context), self.n_kv_heads))
+
+    def new_cache(self, batch: int, max_len: int) -> KeyValueCache:
+        """An empty cache for `batch` texts of up to max_len tokens.
+
+        It holds a copy of the weights of q, k and v in one matrix where they are small: the product
+        of one token by each of three such is over in no time, and the calls are what costs. So a
+        cache belongs to the weights that it was made with, as the keys in it do.
+        """
+        dtype = self.q.weight.dtype
+        cache = KeyValueCache(batch, self.n_kv_heads, max_len, self.head_width, dtype)
+        parts = (self.q, self.k, self.v)
+        if sum(part.weight.size for part in parts) <= JOINED:
+            weight = Tensor(np.concatenate([part.weight.data for part in parts]))
+            biases = [part.bias.data for part in parts if part.bias is not None]
+            cache.joined = weight, Tensor(np.concatenate(biases)) if biases else None
+        return cache
 
     def _keys_values(self, x: Tensor, context: Tensor | KeyValues | None, start: int) -> KeyValues:
         if isinstance(context, KeyValues):
@@ -173,9 +197,22 @@ class MultiHeadAttention(Module):
 
     def _queries(self, x: Tensor, start: int) -> Tensor:
         """Shapes: (B, T, C) -> (B, H, T, D)"""
-        q = split_heads(self.q(x), self.n_heads)
-        q = q if self.q_norm is None else self.q_norm(q)
-        return q if self.rotary is None else self.rotary(q, start)
+        return self._placed(split_heads(self.q(x), self.n_heads), self.q_norm, start)
+
+    def _all_three(
+        self, x: Tensor, joined: tuple[Tensor, Tensor | None], start: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of x by one product, without gradients."""
+        first_k, first_v = self.n_heads, self.n_heads + self.n_kv_heads
+        heads = split_heads(F.linear(x, *joined), first_v + self.n_kv_heads).data
+        q = self._placed(Tensor(heads[:, :first_k]), self.q_norm, start)
+        k = self._placed(Tensor(heads[:, first_k:first_v]), self.k_norm, start)
+        return q, k, Tensor(heads[:, first_v:])
+
+    def _placed(self, heads: Tensor, norm: RMSNorm | None, start: int) -> Tensor:
+        """Queries or keys (B, H, T, D), normalised, and turned by their positions."""
+        heads = heads if norm is None else norm(heads)
+        return heads if self.rotary is None else self.rotary(heads, start)
 
     @no_grad()
     def weights(
