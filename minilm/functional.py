@@ -311,14 +311,13 @@ def rms_norm(x: Tensor, gamma: Tensor, eps: float = 1e-6) -> Tensor:
     """
     data, shape, width = x.data, x.shape, x.shape[-1]
     if data.nbytes <= kernels.BLOCK_BYTES and not needs_grad(x, gamma):  # as when decoding
-        inverse = 1 / np.sqrt(np.vecdot(data, data) / width + eps)
-        return Tensor(data * inverse[..., None] * gamma.data)
+        return Tensor(data * _inverse_rms(data, eps)[..., None] * gamma.data)
     flat = data.reshape(-1, width)
     y = np.empty_like(flat)
     x_hat = np.empty_like(flat) if needs_grad(x, gamma) else y
     inverse = np.empty((len(flat), 1), flat.dtype)
     for rows in kernels.row_blocks(flat):
-        inverse[rows, 0] = 1 / np.sqrt(np.vecdot(flat[rows], flat[rows]) / width + eps)
+        inverse[rows, 0] = _inverse_rms(flat[rows], eps)
         np.multiply(flat[rows], inverse[rows], out=x_hat[rows])
         np.multiply(x_hat[rows], gamma.data, out=y[rows])
 
@@ -336,6 +335,12 @@ def rms_norm(x: Tensor, gamma: Tensor, eps: float = 1e-6) -> Tensor:
         return dx.reshape(shape), dgamma
 
     return from_op(y.reshape(x.shape), (x, gamma), vjp)
+
+
+def _inverse_rms(x: Array, eps: float) -> Array:
+    """1 / √(mean(x²) + ε) over the last axis, as √(C / (Σ x² + C ε))."""
+    width = x.shape[-1]
+    return np.sqrt(width / (np.vecdot(x, x) + width * eps))
 
 
 def _column_sums(x: Array) -> Array:

@@ -6,6 +6,7 @@ A rule bans a token by setting its logit, or log-probability, to -inf.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Literal
 
@@ -44,7 +45,7 @@ class GenerationConfig:
     forced_bos_token_id: int | None = None  # the first new token
     forced_eos_token_id: int | None = None  # the last, if max_new_tokens are reached
 
-    @property
+    @cached_property
     def stops(self) -> Array:
         """The stop tokens as an array."""
         return np.atleast_1d([] if self.eos_token_id is None else self.eos_token_id).astype(int)

@@ -55,6 +55,7 @@ class DecoderCaches:
     layers: list[KeyValueCache]
     sources: list[KeyValues]
     source_mask: Array | None  # (B, 1, 1, S), True = may attend; None: to all
+    bias: Tensor | None = None  # what a decoder keeps to make each token's bias from
 
     @property
     def length(self) -> int:
@@ -213,7 +214,7 @@ class Seq2SeqLM(Model):
         record = Record(output_hidden_states, output_attentions)
         x = self.embed(ids, past, rng)
         hidden = self.decoder(x, sources, mask, source_mask, caches, rng, record)
-        if logits_to_keep is not None:
+        if logits_to_keep is not None and logits_to_keep < hidden.shape[1]:
             hidden = hidden[:, -logits_to_keep:]
         logits = self.project(hidden)
         output = Seq2SeqOutput(logits, self._loss(logits, labels), caches)

@@ -196,8 +196,7 @@ class Decoder(Module):
         rng: Rng,
         record: Record,
     ) -> Tensor:
-        past = 0 if caches is None else caches.length
-        bias = self.relative_bias(x.shape[1], past + x.shape[1])
+        bias = self.bias(x.shape[1], caches)
         for i, (block, source) in enumerate(zip(self.blocks, sources, strict=True)):
             record.state(x)
             cache = None if caches is None else caches.layers[i]
@@ -205,6 +204,20 @@ class Decoder(Module):
         x = self.dropout(self.final_norm(x), rng)
         record.state(x)
         return x
+
+    def bias(self, length: int, caches: DecoderCaches | None) -> Tensor:
+        """What to add to the scores of `length` new positions: (H, T, S).
+
+        subtle: a single token's bias depends on distances alone, so it is the end of the bias that
+        the last of more tokens has; it is looked up for the longest text, and then cut.
+        """
+        if caches is None:
+            return self.relative_bias(length, length)
+        if length > 1:
+            return self.relative_bias(length, caches.length + length)
+        if caches.bias is None:
+            caches.bias = self.relative_bias(1, caches.layers[0].keys.shape[2])
+        return Tensor(caches.bias.data[:, :, -caches.length - 1 :])
 
 
 def relative_bias(
