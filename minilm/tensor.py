@@ -533,18 +533,24 @@ def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
     return from_op(x.data.transpose(axes), (x,), vjp)
 
 
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """(B, T, H D) -> (B, H, T, D): a view, as reshape and transpose in one step."""
-    batch, length, width = x.shape
+def split_heads(x: Tensor, heads: int, batch: int | None = None) -> Tensor:
+    """(B, T, H D) -> (B, H, T, D): a view, as reshape and transpose in one step.
+
+    With `batch`, as many rows of x as there are for each of so many stand in one, one behind the
+    other: (B, T, H D) -> (batch, H, T B / batch, D).
+    """
+    shape = rows, length, width = x.shape
+    batch, length = (rows, length) if batch is None else (batch, rows * length // batch)
     y = x.data.reshape(batch, length, heads, width // heads).transpose(0, 2, 1, 3)
-    return from_op(y, (x,), lambda dy: (dy.transpose(0, 2, 1, 3).reshape(batch, length, width),))
+    return from_op(y, (x,), lambda dy: (dy.transpose(0, 2, 1, 3).reshape(shape),))
 
 
-def join_heads(x: Tensor) -> Tensor:
-    """(B, H, T, D) -> (B, T, H D): the inverse of split_heads."""
-    batch, heads, length, width = x.shape
+def join_heads(x: Tensor, batch: int | None = None) -> Tensor:
+    """(B, H, T, D) -> (B, T, H D), or (batch, T B / batch, H D): the inverse of split_heads."""
+    rows, heads, length, width = x.shape
+    split = (rows, length, heads, width)
+    batch, length = (rows, length) if batch is None else (batch, rows * length // batch)
     y = x.data.transpose(0, 2, 1, 3).reshape(batch, length, heads * width)
-    split = (batch, length, heads, width)
     return from_op(y, (x,), lambda dy: (dy.reshape(split).transpose(0, 2, 1, 3),))
 
 

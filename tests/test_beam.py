@@ -543,3 +543,19 @@ def test_cached_search_equals_uncached_for_any_prompt(seed, beams, new):
     model, ids = make("t5"), prompts(2, 5, seed=seed)
     found = [generate(model, ids, new, num_beams=beams, use_cache=cache) for cache in (0, 1)]
     np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("vocabulary", [3, 47, 48, 300, 512, 1000])
+@pytest.mark.parametrize("kind", ["normal", "ties", "mostly banned"])
+def test_the_largest_of_a_row_are_found_in_groups(vocabulary, kind):
+    rng = np.random.default_rng(0)
+    for k in (1, 2, 3):
+        x = rng.normal(size=(5, vocabulary))
+        if kind == "ties":
+            x = rng.integers(0, 4, x.shape).astype(float)
+        elif kind == "mostly banned":
+            x[rng.random(x.shape) < 0.95] = -np.inf
+        found = beam._largest(x, k)
+        assert found.shape == (5, k) and all(len({*row}) == k for row in found.tolist())
+        values = np.sort(np.take_along_axis(x, found, 1), axis=1)
+        np.testing.assert_array_equal(values, np.sort(x, axis=1)[:, -k:])

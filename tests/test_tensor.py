@@ -656,6 +656,19 @@ def test_heads_are_split_and_joined_again():
     assert np.shares_memory(T.split_heads(x, 4).data, x.data)  # a view
 
 
+def test_rows_that_stand_in_one_are_split_and_joined_as_after_a_reshape():
+    x, y = leaf(6, 2, 8), leaf(6, 2, 8)
+    together, alone = T.split_heads(x, 4, 3), T.split_heads(T.reshape(y, (3, 4, 8)), 4)
+    assert together.shape == (3, 4, 4, 2)
+    np.testing.assert_array_equal(together.data, alone.data)
+    apart = T.join_heads(together * together, 6)
+    np.testing.assert_array_equal(apart.data, x.data**2)
+    dy = leaf(6, 2, 8, seed=1).data
+    apart.backward(dy)
+    T.join_heads(alone * alone).backward(dy.reshape(3, 4, 8))
+    np.testing.assert_array_equal(x.grad, y.grad)
+
+
 def test_vectors_multiply_as_rows_and_columns():
     a, b, m = leaf(3), leaf(3, seed=1), leaf(3, 3, seed=2)
     assert ((a @ b).shape, (a @ m).shape, (m @ b).shape) == ((), (3,), (3,))

@@ -140,11 +140,10 @@ class MultiHeadAttention(Module):
         (if neither `causal` nor `rotary` gives the queries an order).
         """
         joined = None if cache is None or context is not None or keep else cache.joined
-        ordered = self.causal or self.rotary is not None
-        if isinstance(context, KeyValues) and len(context.keys) != len(x) and not ordered:
-            # Queries know nothing of each other: those of several rows may stand in one.
-            together = x.reshape(len(context.keys), -1, x.shape[2])
-            return self.forward(together, context, mask, bias, None, rng).reshape(x.shape)
+        rows = None  # of queries: as many as x has
+        if isinstance(context, KeyValues) and len(context.keys) != len(x):
+            # Without an order they know nothing of each other: those of several rows stand in one.
+            rows = None if self.causal or self.rotary else len(context.keys)
         start = 0 if cache is None else cache.length
         if joined is not None and not needs_grad(x, self.q.weight):
             q, k, v = self._all_three(x, joined, start)
@@ -152,7 +151,7 @@ class MultiHeadAttention(Module):
             k, v = self._keys_values(x, context, start)
             if keep:
                 start, x = start + max(0, x.shape[1] - keep), x[:, -keep:]
-            q = self._queries(x, start)
+            q = self._queries(x, start, rows)
         if cache is not None:
             if needs_grad(k, v):
                 raise ValueError(
@@ -164,7 +163,7 @@ class MultiHeadAttention(Module):
         rng = require_rng(rng) if dropout else None
         causal = self.causal and x.shape[1] > 1  # a single query is the last: it sees every key
         y = F.attention(q, k, v, mask, bias, causal, self.scale, dropout, rng)
-        return self.out(join_heads(y))
+        return self.out(join_heads(y, len(x) if rows else None))
 
     def keys_values(self, context: Tensor, start: int = 0) -> KeyValues:
         """The keys and values of a context whose first position is `start`.
@@ -195,9 +194,9 @@ class MultiHeadAttention(Module):
             return context
         return self.keys_values(x if context is None else context, start)
 
-    def _queries(self, x: Tensor, start: int) -> Tensor:
-        """Shapes: (B, T, C) -> (B, H, T, D)"""
-        return self._placed(split_heads(self.q(x), self.n_heads), self.q_norm, start)
+    def _queries(self, x: Tensor, start: int, rows: int | None = None) -> Tensor:
+        """Shapes: (B, T, C) -> (rows, H, T B / rows, D)"""
+        return self._placed(split_heads(self.q(x), self.n_heads, rows), self.q_norm, start)
 
     def _all_three(
         self, x: Tensor, joined: tuple[Tensor, Tensor | None], start: int

@@ -10,7 +10,7 @@ from nn.gradients import check_gradients
 
 from minilm import functional as F
 from minilm.attention import attention_weights
-from minilm.nn import KeyValueCache, KeyValues, MultiHeadAttention, Rotary
+from minilm.nn import KeyValueCache, KeyValues, MultiHeadAttention, Rotary, attention
 from minilm.tensor import Tensor, join_heads, no_grad, split_heads
 
 B, T, S, C, H = 2, 5, 7, 12, 6
@@ -307,9 +307,12 @@ def new_cache(layer, max_len, batch=B, dtype=np.float64):
 
 
 @no_grad()
-def decode(layer, x, chunks):
+def decode(layer, x, chunks, joined=False):
     """The outputs for x (B, T, C), taken in chunks of these lengths through one cache."""
     cache, outputs, start = new_cache(layer, x.shape[1], len(x), x.dtype), [], 0
+    if joined:
+        cache = layer.new_cache(len(x), x.shape[1])
+        assert cache.joined is not None
     for length in chunks:
         outputs.append(layer(Tensor(x[:, start : start + length]), cache=cache).data)
         start += length
@@ -322,9 +325,10 @@ CACHED = {name: s for name, s in VARIANTS.items() if s.get("causal")}
 
 @pytest.mark.parametrize("settings", CACHED.values(), ids=CACHED)
 @pytest.mark.parametrize("chunks", [[9], [5, 1, 1, 1, 1], [1] * 9, [4, 3, 2], [1, 8]])
-def test_cached_decoding_equals_full_attention(settings, chunks):
+@pytest.mark.parametrize("joined", [False, True])
+def test_cached_decoding_equals_full_attention(settings, chunks, joined):
     layer, x = make(**settings), random(B, 9, C)
-    assert_close(decode(layer, x, chunks), layer(Tensor(x)).data)
+    assert_close(decode(layer, x, chunks, joined), layer(Tensor(x)).data)
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=5))
@@ -335,9 +339,35 @@ def test_cached_decoding_equals_full_attention_however_the_sequence_is_cut(chunk
 
 def test_cached_decoding_in_float32_stays_float32():
     layer, x = make(np.float32, **VARIANTS["all at once"]), random(B, 9, C).astype(np.float32)
-    y = decode(layer, x, [4, 1, 4])
-    assert y.dtype == np.float32
-    np.testing.assert_allclose(y, layer(Tensor(x)).data, rtol=0, atol=1e-5)
+    for joined in (False, True):
+        y = decode(layer, x, [4, 1, 4], joined)
+        assert y.dtype == np.float32
+        np.testing.assert_allclose(y, layer(Tensor(x)).data, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_cache_joins_the_weights_of_a_small_layer_only(bias, monkeypatch):
+    layer = make(bias=bias, n_kv_heads=3)
+    parts = (layer.q, layer.k, layer.v)
+    size = sum(part.weight.size for part in parts)
+    monkeypatch.setattr(attention, "JOINED", size)
+    cache = layer.new_cache(3, 7)
+    assert cache.keys.shape == cache.values.shape == (3, 3, 7, D) and cache.length == 0
+    weight, shift = cache.joined
+    np.testing.assert_array_equal(weight.data, np.concatenate([p.weight.data for p in parts]))
+    if bias:
+        np.testing.assert_array_equal(shift.data, np.concatenate([p.bias.data for p in parts]))
+    else:
+        assert shift is None
+    monkeypatch.setattr(attention, "JOINED", size - 1)
+    assert layer.new_cache(3, 7).joined is None
+
+
+def test_with_joined_weights_a_token_takes_two_products(monkeypatch):
+    layer, shapes, linear = make(causal=True), [], F.linear
+    monkeypatch.setattr(F, "linear", lambda x, w, b=None: shapes.append(w.shape) or linear(x, w, b))
+    decode(layer, random(B, 1, C), [1], joined=True)
+    assert shapes == [(3 * C, C), (C, C)]
 
 
 def test_the_cache_gives_back_all_that_was_put_in_without_a_copy():
