@@ -16,6 +16,7 @@ from minilm.tensor import Array, Tensor, from_op, needs_grad
 
 LOG2_E = math.log2(math.e)
 QUERY_BLOCK = 64  # causal attention takes this many queries at a time and skips the keys after them
+MANY_KEYS = 512  # from here on twice as many: products by more rows are worth more skipped keys
 SAFE_SCORE = 40.0  # 2^±40 times any sum of them is far from float32's limits
 
 
@@ -162,7 +163,7 @@ def attention_weights(
 
 def _query_blocks(length: int, key_length: int, causal: bool) -> Iterator[tuple[slice, slice]]:
     """Which queries are worked on together, and the keys that the last of them sees."""
-    step = QUERY_BLOCK if causal else max(1, length)
+    step = QUERY_BLOCK * (2 if key_length >= MANY_KEYS else 1) if causal else max(1, length)
     for start in range(0, length, step):
         stop = min(start + step, length)
         seen = max(0, key_length - length + stop) if causal else key_length

@@ -391,7 +391,9 @@ def test_a_bias_of_minus_infinity_is_a_mask(room):
     assert np.isfinite(bias.grad).all() and not bias.grad[~mask].any()
 
 
-@pytest.mark.parametrize(("T", "S"), [(150, 150), (64, 64), (65, 65), (130, 70), (70, 200)])
+@pytest.mark.parametrize(
+    ("T", "S"), [(150, 150), (64, 64), (65, 65), (130, 70), (70, 200), (140, 520)]
+)
 @pytest.mark.parametrize("extras", [False, True])
 def test_blocks_of_queries_give_what_one_block_gives(monkeypatch, T, S, extras):
     q, k, v = heads(B=1, H=2, T=T, S=S, kv_heads=1)
