@@ -16,7 +16,7 @@ from minilm.tensor import Array, Tensor, from_op, needs_grad
 
 LOG2_E = math.log2(math.e)
 QUERY_BLOCK = 64  # causal attention takes this many queries at a time and skips the keys after them
-MANY_KEYS = 512  # from here on twice as many: products by more rows are worth more skipped keys
+MANY_KEYS = 512  # from here on twice as many: larger products are worth skipping fewer keys
 SAFE_SCORE = 40.0  # 2^±40 times any sum of them is far from float32's limits
 
 

@@ -199,8 +199,8 @@ def _best(
 def _largest(x: Array, k: int) -> Array:
     """Where the k largest of each row stand, in any order.
 
-    Of V/16 groups take the largest number each. The k groups in which these are largest hold all
-    that is sought: two small selections take the place of one among V.
+    Of V/16 groups take the largest number each. The k groups in which these are largest, and the
+    few columns left over, hold all that is sought: two small selections instead of one among V.
 
     Shapes: (N, V) -> (N, k)i
     """

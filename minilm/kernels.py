@@ -71,20 +71,35 @@ def get_blas_threads() -> int | None:
     return None if functions is None else functions[0]()
 
 
+_blas_lock = threading.Lock()
+_blas_counts: list[int] = []  # what it was before, then what each open block asks for
+
+
 @contextmanager
 def blas_threads(count: int) -> Iterator[None]:
-    """Inside the block a matrix product uses `count` threads; no effect on a foreign BLAS."""
+    """Inside the block a matrix product uses `count` threads; no effect on a foreign BLAS.
+
+    The count is one for the whole process. Where blocks of several threads overlap, the latest to
+    begin decides, and only the last to end brings back what there was before.
+    """
     functions = _openblas()
     if functions is None:
         yield
         return
     get, set_count = functions
-    before = get()
-    set_count(count)
+    with _blas_lock:
+        if not _blas_counts:
+            _blas_counts.append(get())
+        _blas_counts.append(count)
+        set_count(count)
     try:
         yield
     finally:
-        set_count(before)
+        with _blas_lock:
+            del _blas_counts[_blas_counts.index(count, 1)]
+            set_count(_blas_counts[-1])
+            if len(_blas_counts) == 1:
+                _blas_counts.clear()
 
 
 @cache

@@ -14,6 +14,7 @@ from minilm.nn import KeyValueCache
 from minilm.tensor import Array, no_grad
 
 LONG = 512  # a shorter prompt is not read faster in two parts
+CORES = 2  # of more than two, BLAS alone makes use in every product
 FIRST_SHARE = 9 / 16  # of the positions: the later ones attend to more keys
 
 
@@ -22,13 +23,14 @@ def last_logits(model: Any, input_ids: Array, caches: list[Any] | None) -> Array
 
     Shapes: (B, T)i -> (B, V)
     """
-    long = input_ids.shape[1] >= LONG and kernels.cores() > 1
-    if long and caches and all(isinstance(cache, KeyValueCache) for cache in caches):
+    long = input_ids.shape[1] >= LONG and kernels.cores() == CORES
+    if long and caches and all(type(cache) is KeyValueCache for cache in caches):
         return _in_two_parts(model, input_ids, caches)
     return model(input_ids, caches=caches, logits_to_keep=1).logits.data[:, -1]
 
 
 def _in_two_parts(model: Any, input_ids: Array, caches: list[KeyValueCache]) -> Array:
+    """Both threads of `run_parallel` are taken: `model` may not ask for them itself."""
     size = int(FIRST_SHARE * input_ids.shape[1])
     firsts = [_First(cache) for cache in caches]
     seconds = [_Second(first, size) for first in firsts]
@@ -53,7 +55,7 @@ def _in_two_parts(model: Any, input_ids: Array, caches: list[KeyValueCache]) -> 
 class _First:
     """A layer's cache as the first part fills it."""
 
-    joined = None  # of no use to many tokens
+    joined = None  # one product or three: of so many tokens it does not matter
 
     def __init__(self, cache: KeyValueCache) -> None:
         self.cache, self.is_there = cache, threading.Event()
@@ -78,6 +80,9 @@ class _Second:
 
     def append(self, keys: Array, values: Array) -> tuple[Array, Array]:
         self.first.is_there.wait()
-        if self.first.length != self.length:
-            raise RuntimeError("the first part of the prompt could not be read")
+        if self.first.length != self.length:  # what went wrong there is what the caller will see
+            raise ValueError(
+                f"prefill: expected {self.length} positions in the cache, got {self.first.length}; "
+                "the first part of the prompt could not be read"
+            )
         return self.first.cache.append(keys, values)

@@ -86,6 +86,21 @@ def test_blas_threads_are_set_inside_the_block_and_restored_even_on_an_error():
     assert kernels.get_blas_threads() == before
 
 
+def test_blocks_of_blas_threads_that_overlap_in_two_threads_leave_the_count_as_it_was():
+    """One begins first and ends first, so that the other ends with what it found."""
+    before = kernels.get_blas_threads()
+    first, second = kernels.blas_threads(1), kernels.blas_threads(1)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert kernels.get_blas_threads() in (1, None)
+    second.__exit__(None, None, None)
+    assert kernels.get_blas_threads() == before
+    with kernels.blas_threads(2):
+        assert kernels.get_blas_threads() in (2, None)
+    assert kernels.get_blas_threads() == before
+
+
 def test_a_foreign_blas_changes_nothing(monkeypatch):
     monkeypatch.setattr(kernels, "_openblas", lambda: None)
     with kernels.blas_threads(1):

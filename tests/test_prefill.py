@@ -1,5 +1,7 @@
 """A prompt read in two parts at once is the prompt."""
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,8 @@ from runs import tiny_model
 from minilm import kernels, prefill
 from minilm.generation import generate
 from minilm.models.lstm import LSTMConfig, LSTMLanguageModel
-from minilm.tensor import grad_enabled, no_grad
+from minilm.nn import KeyValueCache
+from minilm.tensor import no_grad
 
 MODELS = {
     "gpt": tiny_model("gpt", seed=1, init_std=0.5).eval(),
@@ -58,34 +61,46 @@ def test_the_text_goes_on_as_without_a_cache(name):
 
 
 def test_each_part_is_read_by_a_thread_of_its_own_with_one_thread_of_blas(monkeypatch):
-    model, seen = MODELS["gpt"], []
-    monkeypatch.setattr(
-        kernels,
-        "run_parallel",
-        lambda jobs: [(seen.append(grad_enabled()), job())[1] for job in jobs],
-    )
-    threads = []
-    monkeypatch.setattr(
-        model, "hidden", spy(model.hidden, lambda: threads.append(kernels.get_blas_threads()))
-    )
+    model, hidden, seen = MODELS["gpt"], MODELS["gpt"].hidden, []
+
+    def noted(ids, *others):
+        seen.append((ids.tolist(), threading.get_ident(), kernels.get_blas_threads()))
+        return hidden(ids, *others)
+
+    monkeypatch.setattr(model, "hidden", noted)
     read(model, np.array([[1, 2, 3, 4, 5]]), model.new_caches(1))
-    assert len(seen) == 2 and set(threads) <= {1, None} and len(threads) == 2
-
-
-def spy(function, note):
-    def noted(*args):
-        note()
-        return function(*args)
-
-    return noted
+    first, second = sorted(seen)
+    assert (first[0], second[0]) == ([[1, 2]], [[3, 4, 5]])
+    assert first[1] == threading.get_ident() != second[1]
+    assert {first[2], second[2]} <= {1, None}
 
 
 @pytest.mark.parametrize("where", [0, -1])
 def test_an_error_in_either_part_is_raised_and_nobody_waits_for_the_other(where):
-    model, ids = MODELS["gpt"], np.array([[1, 2, 3, 4, 5]])
+    model, ids, raised = MODELS["gpt"], np.array([[1, 2, 3, 4, 5]]), []
     ids[0, where] = 99
-    with pytest.raises(IndexError, match=r"expected ids in 0\.\.31, got"):
-        read(model, ids, model.new_caches(1))
+
+    def attempt():
+        try:
+            read(model, ids, model.new_caches(1))
+        except IndexError as error:
+            raised.append(str(error))
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert len(raised) == 1 and "expected ids in 0..31, got" in raised[0]
+
+
+def test_the_second_part_is_not_put_behind_a_first_that_is_not_there():
+    cache = MODELS["gpt"].new_caches(1)[0]
+    first = prefill._First(cache)
+    second = prefill._Second(first, 3)
+    first.is_there.set()
+    keys = np.zeros((1, 2, 1, 4), np.float32)
+    with pytest.raises(ValueError, match="expected 3 positions in the cache, got 0"):
+        second.append(keys, keys)
 
 
 def test_parts_that_a_single_thread_reads_come_in_order(monkeypatch):
@@ -96,15 +111,20 @@ def test_parts_that_a_single_thread_reads_come_in_order(monkeypatch):
     np.testing.assert_allclose(found, whole(model, ids, None), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("why", ["no cache", "a short prompt", "one core", "a recurrent state"])
+@pytest.mark.parametrize(
+    "why", ["no cache", "short", "one core", "many cores", "recurrent", "own cache"]
+)
 def test_otherwise_it_is_read_as_one(why, monkeypatch):
     model = MODELS["gpt"]
-    if why == "a recurrent state":
+    if why == "recurrent":
         config = LSTMConfig(vocab_size=32, d_model=8)
         model = LSTMLanguageModel(config, np.random.default_rng(0)).eval()
-    monkeypatch.setattr(prefill, "LONG", 6 if why == "a short prompt" else 2)
-    monkeypatch.setattr(kernels, "cores", lambda: 1 if why == "one core" else 2)
+    monkeypatch.setattr(prefill, "LONG", 6 if why == "short" else 2)
+    monkeypatch.setattr(kernels, "cores", lambda: {"one core": 1, "many cores": 8}.get(why, 2))
     monkeypatch.setattr(prefill, "_in_two_parts", None)  # not to be called
     ids = np.array([[1, 2, 3, 4, 5]])
-    found = read(model, ids, None if why == "no cache" else model.new_caches(1))
+    caches = None if why == "no cache" else model.new_caches(1)
+    if why == "own cache":
+        caches[0].__class__ = type("Own", (KeyValueCache,), {})
+    found = read(model, ids, caches)
     np.testing.assert_allclose(found, whole(model, ids, None), rtol=1e-5, atol=1e-5)

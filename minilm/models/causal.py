@@ -21,14 +21,14 @@ class CausalOutput:
 class CausalLM(Model):
     """P(w₁ … w_T) = Πₜ P(wₜ | w₁ … wₜ₋₁): base of the models that predict the next token.
 
-    A subclass has `config` (with max_len, n_layers ...), and `hidden` and `project`; this class
-    turns them into logits, loss and cached decoding. `rng` is where dropout draws from unless a
-    call brings its own.
+    A subclass has `config` (with max_len, n_layers ...), `hidden` and `project`, and `blocks` with
+    an `attention` each, or else a `new_caches` of its own; this class turns them into logits, loss
+    and cached decoding. `rng` is where dropout draws from unless a call brings its own.
     """
 
     config: Any
     rng: np.random.Generator | None
-    blocks: list[Any]  # (x (B, T, C), mask, cache, rng, keep) -> (B, T, C), with an `attention`
+    blocks: list[Any]  # (x (B, T, C), mask, cache, rng, keep) -> (B, T, C); for `through_blocks`
 
     @property
     def window(self) -> int:
@@ -43,7 +43,10 @@ class CausalLM(Model):
         rng: np.random.Generator | None,
         keep: int | None = None,
     ) -> Tensor:
-        """The last layer's normalised output (B, T, C), or its last `keep` positions."""
+        """The last layer's normalised output (B, T, C), or its last `keep` positions.
+
+        Of a `KeyValueCache` it may use `length`, and hand it to the attention: see `prefill`.
+        """
         raise NotImplementedError(f"{type(self).__name__} needs a hidden method")
 
     def through_blocks(

@@ -24,7 +24,7 @@ from minilm.nn import (
     RelativePositionBias,
     RMSNorm,
 )
-from minilm.tensor import Array, Tensor
+from minilm.tensor import Array, Tensor, grad_enabled
 
 
 @dataclass(frozen=True)
@@ -208,16 +208,16 @@ class Decoder(Module):
     def bias(self, length: int, caches: DecoderCaches | None) -> Tensor:
         """What to add to the scores of `length` new positions: (H, T, S).
 
-        subtle: a single token's bias depends on distances alone, so it is the end of the bias that
-        the last of more tokens has; it is looked up for the longest text, and then cut.
+        subtle: a bias depends only on the distance between query and key. So the last query's row
+        for the longest text is looked up once, and the last n of its columns are the row of a text
+        of n tokens.
         """
-        if caches is None:
-            return self.relative_bias(length, length)
-        if length > 1:
-            return self.relative_bias(length, caches.length + length)
+        past = 0 if caches is None else caches.length
+        if caches is None or length > 1 or grad_enabled():
+            return self.relative_bias(length, past + length)
         if caches.bias is None:
             caches.bias = self.relative_bias(1, caches.layers[0].keys.shape[2])
-        return Tensor(caches.bias.data[:, :, -caches.length - 1 :])
+        return Tensor(caches.bias.data[:, :, -past - 1 :])
 
 
 def relative_bias(

@@ -9,7 +9,15 @@ from minilm.attention import attention_weights
 from minilm.nn.layers import Linear, RMSNorm, require_rng
 from minilm.nn.module import Module
 from minilm.nn.positions import Rotary
-from minilm.tensor import Array, Tensor, join_heads, needs_grad, no_grad, split_heads
+from minilm.tensor import (
+    Array,
+    Tensor,
+    grad_enabled,
+    join_heads,
+    needs_grad,
+    no_grad,
+    split_heads,
+)
 
 JOINED = 2**20  # weights of q, k and v together; larger ones gain nothing by being joined
 
@@ -139,18 +147,19 @@ class MultiHeadAttention(Module):
         rows of x as there are for each, one after the other, share a context and its row of mask
         (if neither `causal` nor `rotary` gives the queries an order).
         """
+        keep = keep if keep and keep < x.shape[1] else None
         joined = None if cache is None or context is not None or keep else cache.joined
         rows = None  # of queries: as many as x has
         if isinstance(context, KeyValues) and len(context.keys) != len(x):
             # Without an order they know nothing of each other: those of several rows stand in one.
             rows = None if self.causal or self.rotary else len(context.keys)
         start = 0 if cache is None else cache.length
-        if joined is not None and not needs_grad(x, self.q.weight):
+        if joined is not None and not grad_enabled():
             q, k, v = self._all_three(x, joined, start)
         else:
             k, v = self._keys_values(x, context, start)
             if keep:
-                start, x = start + max(0, x.shape[1] - keep), x[:, -keep:]
+                start, x = start + x.shape[1] - keep, x[:, -keep:]
             q = self._queries(x, start, rows)
         if cache is not None:
             if needs_grad(k, v):

@@ -7,6 +7,7 @@ import pytest
 
 from minilm.models.t5 import T5, T5Config, t5_v1_1_config
 from minilm.nn import relative_position_bucket
+from minilm.tensor import no_grad
 
 V = 13
 SIZE = {"vocab_size": V, "max_len": 30, "d_model": 8, "n_heads": 2, "n_layers": 2, "d_ff": 12}
@@ -104,6 +105,30 @@ def test_there_is_no_bias_and_one_relative_bias_a_stack():
         "encoder.relative_bias.weight",
         "decoder.relative_bias.weight",
     ]
+
+
+def test_while_decoding_the_bias_is_looked_up_once_and_cut_for_each_token(monkeypatch):
+    model, asked = make(), []
+    relative_bias = model.decoder.relative_bias
+    monkeypatch.setattr(
+        relative_bias, "forward", lambda *sizes: asked.append(sizes) or look_up(*sizes)
+    )
+    look_up = type(relative_bias).forward.__get__(relative_bias)
+    with no_grad():
+        caches = model.new_caches(1, model.encode(SOURCE[None]), 9)
+        for length in range(1, 10):
+            bias = model.decoder.bias(1, caches)
+            np.testing.assert_array_equal(bias.data, look_up(1, length).data)
+            model(decoder_input_ids=np.array([[3]]), caches=caches)
+    assert asked == [(1, 9)]
+
+
+def test_with_gradients_the_bias_of_a_cached_token_is_recorded():
+    model = make()
+    with no_grad():
+        caches = model.new_caches(1, model.encode(SOURCE[None]), 9)
+        model(decoder_input_ids=TARGET[None, :3], caches=caches)
+    assert model.decoder.bias(1, caches).requires_grad and caches.bias is None
 
 
 def test_the_embedding_is_one_parameter_in_1_0_and_the_head_a_second_one_in_1_1():

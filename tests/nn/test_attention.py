@@ -426,3 +426,28 @@ def test_the_weights_of_a_layer_are_those_it_adds_its_values_up_with(settings):
     v = np.repeat(v, layer.n_heads // layer.n_kv_heads, axis=1)
     y = layer.out(join_heads(Tensor(layer.weights(x) @ v)))
     assert_close(y.data, layer(x).data)
+
+
+@pytest.mark.parametrize("learns", ["q.weight", "k.weight", "v.weight", "k.bias"])
+def test_joined_weights_hide_no_gradient_that_a_cache_may_not_have(learns):
+    layer = make(causal=True)
+    for name, parameter in layer.named_parameters():
+        parameter.requires_grad = name == learns
+    x, cache = Tensor(random(B, 1, C)), layer.new_cache(B, 4)
+    if learns == "q.weight":  # keys and values have none
+        assert layer(x, cache=cache).requires_grad
+    else:
+        with pytest.raises(ValueError, match="expected no gradients with a cache"):
+            layer(x, cache=cache)
+
+
+@no_grad()
+def test_the_last_of_one_position_is_that_position():
+    layer, x = make(causal=True), Tensor(random(B, 1, C))
+    shapes = []
+    with pytest.MonkeyPatch.context() as patch:
+        linear = F.linear
+        patch.setattr(F, "linear", lambda x, w, b=None: shapes.append(w.shape) or linear(x, w, b))
+        y = layer(x, cache=layer.new_cache(B, 4), keep=1)
+    assert shapes == [(3 * C, C), (C, C)]
+    assert_close(y.data, layer(x).data)
