@@ -338,9 +338,8 @@ def rms_norm(x: Tensor, gamma: Tensor, eps: float = 1e-6) -> Tensor:
 
 
 def _inverse_rms(x: Array, eps: float) -> Array:
-    """1 / √(mean(x²) + ε) over the last axis, as √(C / (Σ x² + C ε))."""
-    width = x.shape[-1]
-    return np.sqrt(width / (np.vecdot(x, x) + width * eps))
+    """1 / √(mean(x²) + ε) over the last axis."""
+    return 1 / np.sqrt(np.vecdot(x, x) / x.shape[-1] + eps)
 
 
 def _column_sums(x: Array) -> Array:
