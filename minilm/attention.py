@@ -62,7 +62,8 @@ def attention(
     scale = 1 / math.sqrt(width) if scale is None else float(scale)
     in_order = causal and length > 1  # a single query is the last: it sees every key
     one_each = length == 1 or kv_heads == heads
-    if one_each and not in_order and not dropout and not needs_grad(q, k, v, bias):
+    recorded = needs_grad(q, k, v, bias)
+    if one_each and not in_order and not dropout and not recorded:
         return _unrecorded(q, k, v, mask, bias, scale)
     grouped = (batch, kv_heads, heads // max(1, kv_heads), length, width)
     # Scores are kept in units of log 2, since 2^x is quicker than e^x: the factor goes into q.
@@ -72,7 +73,6 @@ def attention(
     allowed = None if mask is None else _in_groups(mask, grouped)
     added = None if bias is None else _in_groups(bias.data * LOG2_E, grouped)
     y = _heads_last(grouped, q.dtype)
-    recorded = needs_grad(q, k, v, bias)
     blocks = []
     for queries, keys in _query_blocks(length, key_length, causal):
         block = _attend(y, q5, k5, v5, queries, keys, allowed, added, causal, dropout, rng)

@@ -180,10 +180,10 @@ def _best(
     each = min(count, vocabulary)
     tokens = _largest(keys.reshape(-1, vocabulary), each).reshape(searches, beams, each)
     rows = np.arange(searches)[:, None]
-    found = rows[:, :, None], np.arange(beams)[:, None], tokens
-    scores = log_probs[found]
+    places = rows[:, :, None], np.arange(beams)[:, None], tokens
+    scores = log_probs[places]
     totals = total[:, :, None] + scores
-    keys = totals if rng is None else total[:, :, None] + keys[found]
+    keys = totals if rng is None else total[:, :, None] + keys[places]
 
     def descending(x: Array) -> Array:
         return np.argsort(-x, axis=1, kind="stable")

@@ -175,11 +175,11 @@ def times_transposed(x: np.ndarray[Any, Any], w: np.ndarray[Any, Any]) -> np.nda
         return y if rows <= 16 else np.ascontiguousarray(y)  # column by column, as x should be next
     y = np.empty((rows, outputs), np.result_type(x, w))
     part = max(1, UNCOPIED // width)
-    rest = outputs // part * part  # where whole parts end
-    parts = w[:rest].reshape(-1, part, width).swapaxes(1, 2)
-    np.matmul(x, parts, out=y[:, :rest].reshape(rows, -1, part).swapaxes(0, 1))
-    if rest < outputs:
-        np.matmul(x, w[rest:].T, out=y[:, rest:])
+    whole = outputs // part * part  # where whole parts end
+    parts = w[:whole].reshape(-1, part, width).swapaxes(1, 2)
+    np.matmul(x, parts, out=y[:, :whole].reshape(rows, -1, part).swapaxes(0, 1))
+    if whole < outputs:
+        np.matmul(x, w[whole:].T, out=y[:, whole:])
     return y
 
 

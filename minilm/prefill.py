@@ -4,6 +4,9 @@ Of an earlier position, attention in block i wants the key and value of block i,
 So the later part of a prompt can be worked on by another thread than the earlier part, if in each
 block it waits until the earlier keys and values are there. All that NumPy does on one core, be it
 GELU or the softmax, is then done on two.
+
+Source: Li et al. 2021, arXiv 2102.07988. Differs: there a block belongs to a machine and
+the parts follow each other through it; here each part has a thread for all blocks.
 """
 
 import threading
@@ -13,7 +16,7 @@ from minilm import kernels
 from minilm.nn import KeyValueCache
 from minilm.tensor import Array, no_grad
 
-LONG = 512  # a shorter prompt is not read faster in two parts
+LONG = 512  # 256 tokens are not read faster in two parts
 CORES = 2  # of more than two, BLAS alone makes use in every product
 FIRST_SHARE = 9 / 16  # of the positions: the later ones attend to more keys
 

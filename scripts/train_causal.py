@@ -6,7 +6,7 @@
     python scripts/train_causal.py --resume runs/causal         # go on after an interruption
 
 What it teaches: tokens, windows, the loss of the next token, and how hard a good n-gram is to beat.
-The default takes two to three minutes on two cores and ends at a validation loss near 1.11 nats
+The default takes about three minutes on two cores and ends at a validation loss near 1.11 nats
 per character, below every n-gram model from order 1 to 8.
 """
 

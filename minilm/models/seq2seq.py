@@ -55,7 +55,7 @@ class DecoderCaches:
     layers: list[KeyValueCache]
     sources: list[KeyValues]
     source_mask: Array | None  # (B, 1, 1, S), True = may attend; None: to all
-    bias: Tensor | None = None  # what a decoder keeps to make each token's bias from
+    bias: Tensor | None = None  # (H, 1, max_len), of the last query of the longest text: T5's
 
     @property
     def length(self) -> int:

@@ -19,7 +19,7 @@ from minilm.tensor import (
     split_heads,
 )
 
-JOINED = 2**20  # weights of q, k and v together; larger ones gain nothing by being joined
+JOINED = 2**20  # weights of q, k and v together; of more, no copy is made
 
 
 class KeyValueCache:
@@ -27,7 +27,8 @@ class KeyValueCache:
 
     `joined` may hold weight and bias of one layer that gives queries, keys and values together.
 
-    Shapes: keys, values (B, H, max_len, D), of which the first `length` positions are filled.
+    Shapes: keys, values (B, H, max_len, D), of which the first `length` positions are filled;
+        joined (F, C) and (F), where F are the features of queries, keys and values, in this order.
     """
 
     joined: tuple[Tensor, Tensor | None] | None = None
